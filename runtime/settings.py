@@ -1,0 +1,229 @@
+"""Every setting of every process: name, default, unit and meaning.
+
+Values come from the environment (`HELIOGRAPH_…`) or, for secrets above all, from a file of the
+same lower-case name in the folder that `HELIOGRAPH_SECRETS_DIR` names. Settings are built in a
+room's `__main__` only and passed down; `python -m runtime settings` prints them all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.errors import Invalid
+
+PREFIX = "HELIOGRAPH_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+MASTER_SECRET_BYTES = 32
+
+
+class BadSetting(Invalid):
+    """A setting is missing or not valid."""
+
+
+class Settings(BaseSettings):
+    """One concern's settings; frozen, read from the environment and the secrets folder."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    def __init__(self, **values: Any) -> None:
+        secrets_dir = os.environ.get(SECRETS_DIR)
+        if secrets_dir and not Path(secrets_dir).is_dir():
+            raise BadSetting(f"{SECRETS_DIR} names a folder that is not there.", given=secrets_dir)
+        super().__init__(_secrets_dir=secrets_dir, **values)
+
+
+def _broker_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
+        raise ValueError("write it as mqtt://host:port, or mqtts://host:port for TLS")
+    if parts.username or parts.password:
+        raise ValueError("logins have settings of their own and do not belong into the address")
+    if parts.scheme == "mqtt" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise ValueError("plain TCP is for loopback only; use mqtts://")
+    return text
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("write it as postgresql://role:password@host:port/database")
+    return secret
+
+
+def _master_secret(secret: SecretStr) -> SecretStr:
+    try:
+        raw = bytes.fromhex(secret.get_secret_value())
+    except ValueError:
+        raise ValueError("a master secret is written in hexadecimal digits") from None
+    if len(raw) != MASTER_SECRET_BYTES:
+        raise ValueError(f"a master secret has {MASTER_SECRET_BYTES} bytes")
+    return secret
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+
+
+class Database(Settings):
+    """PostgreSQL, with or without TimescaleDB."""
+
+    database_url: DatabaseUrl = Field(
+        description="where the application's role connects: postgresql://heliograph_app:…@host/db"
+    )
+    database_owner_url: DatabaseUrl | None = Field(
+        default=None, description="where migrations connect, as the schema's owner; absent = DATABASE_URL"
+    )
+    database_pool: int = Field(default=8, ge=1, le=200, description="connections at most, per process")
+    database_deadline_s: float = Field(
+        default=15.0, gt=0, description="seconds that one transaction may take before its connection is cut"
+    )
+    database_lock_timeout_s: float = Field(default=4.0, gt=0, description="seconds to wait for a lock")
+
+    @property
+    def url(self) -> str:
+        """Where the application's role connects, in clear."""
+        return self.database_url.get_secret_value()
+
+    @property
+    def owner_url(self) -> str:
+        """Where migrations connect, in clear."""
+        return (self.database_owner_url or self.database_url).get_secret_value()
+
+
+class Broker(Settings):
+    """The MQTT broker, and how the backend logs in there."""
+
+    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
+        default="mqtt://127.0.0.1:1883", description="mqtt://host:port (loopback only) or mqtts://host:port"
+    )
+    broker_ca_file: Path | None = Field(
+        default=None, description="certificate authority that is trusted (TLS)"
+    )
+
+    @property
+    def host(self) -> str:
+        """Name or address of the broker."""
+        return urlsplit(self.broker_url).hostname or ""
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.broker_url).scheme == "mqtts"
+
+    @property
+    def port(self) -> int:
+        """TCP port of the broker; 1883, or 8883 with TLS, when not given."""
+        return urlsplit(self.broker_url).port or (8883 if self.tls else 1883)
+
+
+class Gateway(Settings):
+    """Uplink, ingest and downlink of one gateway."""
+
+    broker_uplink_password: SecretStr = Field(description="password of the gateway's broker login")
+    broker_downlink_password: SecretStr = Field(description="password of the downlink's broker login")
+    gateway_window: int = Field(
+        default=20_000,
+        ge=1,
+        le=65_535,
+        description="unacknowledged messages held at most; then reading stops",
+    )
+    gateway_batch_rows: int = Field(default=5_000, ge=1, description="messages in one transaction at most")
+    gateway_batch_ms: int = Field(
+        default=50,
+        ge=0,
+        le=200,
+        description="milliseconds that a message waits for others to share its transaction",
+    )
+    gateway_keepalive_s: int = Field(default=30, ge=5, le=1200, description="MQTT keepalive in seconds")
+    gateway_session_expiry_s: int = Field(
+        default=7 * 86_400,
+        ge=60,
+        description="seconds that the broker keeps messages for a gateway that is away",
+    )
+
+
+class Commands(Settings):
+    """Deadlines of a command's way; design 4."""
+
+    command_lease_s: float = Field(default=30.0, gt=0, description="seconds a dispatcher may hold a command")
+    command_ack_s: float = Field(default=60.0, gt=0, description="seconds to wait for a unit's ack")
+    command_attempts: int = Field(default=10, ge=1, description="attempts before waiting for contact only")
+    command_pause_s: float = Field(default=20.0, ge=0, description="seconds between two attempts at least")
+    command_pause_max_s: float = Field(
+        default=900.0, gt=0, description="seconds between two attempts at most"
+    )
+    command_contact_s: float = Field(
+        default=8.0, gt=0, description="seconds after a contact in which a unit is expected to listen"
+    )
+    command_evidence_intervals: float = Field(
+        default=2.0, gt=0, description="expected intervals to wait for the heartbeat that proves an ack"
+    )
+    command_life_disable_s: int = Field(
+        default=72 * 3600, gt=0, description="life in seconds of an undelivered offline-disable"
+    )
+    command_life_enable_s: int = Field(
+        default=30 * 86_400, gt=0, description="life in seconds of an undelivered enable"
+    )
+    command_life_ping_s: int = Field(default=3600, gt=0, description="life in seconds of an undelivered ping")
+
+
+class Keys(Settings):
+    """Master secrets, from which every unit's key and password are derived."""
+
+    master_secrets: dict[int, Annotated[SecretStr, AfterValidator(_master_secret)]] = Field(
+        min_length=1, description='JSON map of key generation to 64 hexadecimal digits: {"1": "…"}'
+    )
+
+    @property
+    def newest(self) -> int:
+        """The generation that new units get."""
+        return max(self.master_secrets)
+
+    def master(self, generation: int) -> bytes:
+        """Give the master secret of one generation; `BadSetting` when it is not configured."""
+        secret = self.master_secrets.get(generation)
+        if secret is None:
+            raise BadSetting(
+                f"{PREFIX}MASTER_SECRETS holds no generation {generation}.", generation=generation
+            )
+        return bytes.fromhex(secret.get_secret_value())
+
+
+class Http(Settings):
+    """Where the API listens."""
+
+    http_host: str = Field(default="127.0.0.1", description="address to listen on")
+    http_port: int = Field(default=8080, ge=0, le=65_535, description="TCP port; 0 = any free one")
+
+
+class Health(Settings):
+    """Where a process without an API tells how it is."""
+
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="TCP port on 127.0.0.1 for /healthz, /readyz, /metrics; 0 = none",
+    )
+
+
+CONCERNS: tuple[type[Settings], ...] = (Database, Broker, Gateway, Commands, Keys, Http, Health)
+
+S = TypeVar("S", bound=Settings)
+
+
+def read(kind: type[S]) -> S:
+    """Build one concern's settings; `BadSetting` names the variable and never echoes its value."""
+    try:
+        return kind()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]).upper()
+        name = name if name.startswith(PREFIX) else PREFIX + name
+        raise BadSetting(
+            f"{name}: {first['msg']}. `python -m runtime settings` lists them.", setting=name
+        ) from None

@@ -1,0 +1,33 @@
+"""What can go wrong between us and the database, in our own words."""
+
+from __future__ import annotations
+
+import psycopg
+
+from runtime.errors import Conflict, Unavailable
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer now."""
+
+
+class WrongEngine(Conflict):
+    """This database was set up for another engine."""
+
+
+class MigrationChanged(Conflict):
+    """A migration that was applied differs from the file of today."""
+
+
+class SchemaTooNew(Conflict):
+    """The database knows migrations that this release does not."""
+
+
+def transient(error: psycopg.Error) -> bool:
+    """Whether the same work may succeed later: the server was gone, busy, full or frozen.
+
+    Limits of the program itself (SQLSTATE class 54: a row too large, say) come as operational
+    errors too, but would come again for ever.
+    """
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return lost and not (error.sqlstate or "").startswith("54")

@@ -1,0 +1,24 @@
+-- What the application's role may do; run after every migration, so that it is true of every table.
+-- The role is made by whoever sets the server up; where it is missing, the owner's role does it all.
+DO $$
+DECLARE
+    part regclass;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'heliograph_app') OR current_user = 'heliograph_app' THEN
+        RETURN;
+    END IF;
+    REVOKE ALL ON ALL TABLES IN SCHEMA public FROM heliograph_app;
+    GRANT USAGE ON SCHEMA public TO heliograph_app;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO heliograph_app;
+    -- Histories are written once: nobody who breaks into the application can rewrite them.
+    REVOKE UPDATE, DELETE ON audit, lifecycle_change, command_event FROM heliograph_app;
+    REVOKE INSERT, UPDATE, DELETE ON schema_migration, schema_engine FROM heliograph_app;
+    -- Units, commands and heartbeats are never deleted by the application.
+    REVOKE DELETE ON unit, unit_entity, entity, account, command, unit_intent, heartbeat FROM heliograph_app;
+    REVOKE UPDATE ON heartbeat FROM heliograph_app;
+    -- Partitions are reached through their parent alone.
+    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'heartbeat'::regclass LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM heliograph_app', part);
+    END LOOP;
+END
+$$;

@@ -1,0 +1,114 @@
+"""Connections to the database: checked before use, and never waited for without an end.
+
+Against a server that is frozen or cut off, neither `statement_timeout` nor an asyncio timeout
+ends a wait in time. So every transaction arms a timer that shuts the connection's socket down:
+the driver then fails at once, and the pool throws the connection away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from runtime.settings import Database
+from storage.errors import DatabaseUnavailable, transient
+from storage.sql import Connection
+
+CHECK_S = 2.0
+"""A connection that does not answer an empty question in so long (seconds) is dead."""
+
+CONNECT_S = 5
+
+
+class Pool:
+    """The connections of one process; made by `open_pool`."""
+
+    def __init__(self, connections: AsyncConnectionPool[Connection], deadline_s: float) -> None:
+        self._pool = connections
+        self._deadline_s = deadline_s
+
+    @asynccontextmanager
+    async def transaction(self, *, deadline_s: float | None = None) -> AsyncIterator[Connection]:
+        """Lend a connection inside a transaction: commit at the end, roll back on any error.
+
+        Raises `DatabaseUnavailable` when no connection is free in time, when the server is gone,
+        or when all of it took longer than `deadline_s` seconds (default: the setting).
+        """
+        try:
+            async with self._pool.connection() as conn:
+                with cut_after(conn, deadline_s or self._deadline_s):
+                    async with conn.transaction():
+                        yield conn
+        except PoolTimeout:
+            raise DatabaseUnavailable("No database connection became free in time.") from None
+        except psycopg.Error as error:
+            if not transient(error):
+                raise
+            raise DatabaseUnavailable("The database did not finish the work.", why=reason(error)) from error
+
+
+def session(settings: Database) -> dict[str, object]:
+    """Give what every connection of ours asks of the server."""
+    lock_ms = round(settings.database_lock_timeout_s * 1000)
+    deadline_ms = round(settings.database_deadline_s * 1000)
+    return {
+        "connect_timeout": CONNECT_S,
+        "application_name": "heliograph",
+        "options": f"-c timezone=UTC -c lock_timeout={lock_ms} -c statement_timeout={deadline_ms}"
+        f" -c idle_in_transaction_session_timeout={deadline_ms}",
+    }
+
+
+@contextmanager
+def cut_after(conn: psycopg.AsyncConnection[Any], seconds: float) -> Iterator[None]:
+    """Shut the connection's socket down unless the block ends within so many seconds."""
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, conn)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def reason(error: BaseException) -> str:
+    """Give the first line of what the driver said."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _cut(conn: psycopg.AsyncConnection[Any]) -> None:
+    with (
+        suppress(psycopg.OperationalError, OSError),  # already closed: nothing is left to cut
+        socket.socket(fileno=os.dup(conn.fileno())) as twin,
+    ):
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+async def _check(conn: Connection) -> None:
+    with cut_after(conn, CHECK_S):
+        await conn.execute("")
+
+
+@asynccontextmanager
+async def open_pool(settings: Database) -> AsyncIterator[Pool]:
+    """Open the pool for one process; the first transaction finds out whether the server is there."""
+    connections: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+        settings.url,
+        kwargs={"row_factory": dict_row, "autocommit": True, **session(settings)},
+        min_size=1,
+        max_size=settings.database_pool,
+        timeout=settings.database_deadline_s,
+        check=_check,
+        open=False,
+    )
+    await connections.open(wait=False)
+    try:
+        yield Pool(connections, settings.database_deadline_s)
+    finally:
+        await connections.close(timeout=CHECK_S)

@@ -1,0 +1,75 @@
+"""SQL statements live in .sql files beside the module that uses them; here they are loaded and run.
+
+A file is a row of statements, each headed `-- :name` and one line of purpose. Values travel as
+named parameters (`%(name)s`), never inside the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg.rows import DictRow
+
+T = TypeVar("T")
+Connection = psycopg.AsyncConnection[DictRow]
+
+_HEADING = re.compile(r"^-- :(\w+)\n", re.MULTILINE)
+
+
+class Statements:
+    """The named statements of one file, as attributes; an unknown name fails at import or first use."""
+
+    def __init__(self, source: Path) -> None:
+        parts = _HEADING.split(source.read_text(encoding="utf-8"))
+        self._source = source
+        self._texts: Mapping[str, LiteralString] = dict(
+            zip(parts[1::2], (text.strip() for text in parts[2::2]), strict=True)
+        )
+
+    def __getattr__(self, name: str) -> LiteralString:
+        """Give the text of the statement `name`."""
+        try:
+            return self._texts[name]
+        except KeyError:
+            raise AttributeError(f"{self._source.name} has no statement named {name}") from None
+
+    def names(self) -> list[str]:
+        """Name every statement of the file."""
+        return list(self._texts)
+
+
+def load(module_file: str) -> Statements:
+    """Read the .sql file beside a module, which calls this with its own `__file__`."""
+    return Statements(Path(module_file).with_suffix(".sql"))
+
+
+async def rows(
+    conn: Connection, from_row: Callable[[DictRow], T], query: LiteralString, **params: object
+) -> list[T]:
+    """Run a query and make each row (a dict by column name) into a T."""
+    cursor = await conn.execute(query, params)
+    return [from_row(found) for found in await cursor.fetchall()]
+
+
+async def row(
+    conn: Connection, from_row: Callable[[DictRow], T], query: LiteralString, **params: object
+) -> T | None:
+    """Run a query that finds at most one row."""
+    cursor = await conn.execute(query, params)
+    found = await cursor.fetchone()
+    return None if found is None else from_row(found)
+
+
+async def value(conn: Connection, query: LiteralString, **params: object) -> Any:
+    """Run a query and give the first column of its first row, or None when there is none."""
+    return await row(conn, lambda columns: next(iter(columns.values())), query, **params)
+
+
+async def execute(conn: Connection, query: LiteralString, **params: object) -> int:
+    """Run a statement and tell how many rows it touched."""
+    cursor = await conn.execute(query, params)
+    return cursor.rowcount
