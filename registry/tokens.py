@@ -1,0 +1,193 @@
+"""API tokens: what programs show at the door; only their hash is kept.
+
+A token carries a level and a scope of its own, never more than its account had when it was issued.
+At every use the smaller of both counts, for the account may have been lowered or disabled since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from psycopg.rows import DictRow
+
+from registry import accounts, audit, wording
+from registry.accounts import Account, AccountDisabled
+from registry.audit import Deed
+from registry.permissions import Caller, Level, Scope, common, listed, unlisted, within
+from runtime.errors import Conflict, Forbidden, Invalid, NotFound
+from storage.sql import Connection, execute, load, row, rows
+
+SQL = load(__file__)
+
+PREFIX = "hg_"
+SECRET_BYTES = 32
+NAME_LIMIT = 100
+DAYS_LIMIT = 366
+
+
+class TokenNotAccepted(Forbidden):
+    """This API token does not open the door."""
+
+
+class TokenNotFound(NotFound):
+    """There is no such API token."""
+
+
+class TokenRevoked(Conflict):
+    """The API token is revoked already."""
+
+
+class BadLifetime(Invalid):
+    """The lifetime of an API token is out of bounds."""
+
+
+class BeyondAccount(Invalid):
+    """A token cannot have more rights than its account."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a token is to be; level and scope default to the account's."""
+
+    name: str
+    days: int = 90
+    level: Level | None = None
+    scope: Scope = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What is known of a token; not the token itself."""
+
+    id: int
+    email: str
+    name: str
+    level: Level
+    scope: Scope
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tuple[str, Token]:
+    """Issue a token for an account: the token in clear, this once, and what is kept of it.
+
+    Raises `AccountNotFound`, `AccountDisabled`, `BadLifetime`, `BeyondAccount`, and `LevelTooLow` or
+    `ScopeTooNarrow` when the caller has less than the token would.
+    """
+    name = wording.line(terms.name, "name", NAME_LIMIT)
+    if not 1 <= terms.days <= DAYS_LIMIT:
+        raise BadLifetime(f"days must be from 1 to {DAYS_LIMIT}.", field="days", given=terms.days)
+    account = await accounts.get(conn, address)
+    level, scope = terms.level or account.level, terms.scope or account.scope
+    _require_within(account, level, scope)
+    deed.by.require_rights(level, scope)
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    token = await row(
+        conn,
+        _token,
+        SQL.issue,
+        account_id=account.id,
+        name=name,
+        token_hash=_hash(secret),
+        level=level,
+        scope=listed(scope),
+        now=deed.now,
+        expires_at=deed.now + timedelta(days=terms.days),
+    )
+    if token is None:
+        raise AccountDisabled(f"{account.email} is disabled and gets no token.", email=account.email)
+    after = {"email": token.email, "name": name, "level": level, "scope": listed(scope)}
+    await audit.write(conn, deed, "token_issued", "api_token", token.id, after=after)
+    return secret, token
+
+
+async def revoke(conn: Connection, token_id: int, deed: Deed) -> None:
+    """End a token now; `TokenNotFound`, or `TokenRevoked` when that was done before."""
+    token = await by_id(conn, token_id)
+    if not await execute(conn, SQL.revoke, token_id=token_id, now=deed.now):
+        raise TokenRevoked(f"Token {token_id} is revoked already.", token_id=token_id)
+    await audit.write(conn, deed, "token_revoked", "api_token", token_id, before={"email": token.email})
+
+
+async def by_id(conn: Connection, token_id: int) -> Token:
+    """Give one token; `TokenNotFound` when there is none."""
+    token = await row(conn, _token, SQL.by_id, token_id=token_id)
+    if token is None:
+        raise not_found(token_id)
+    return token
+
+
+async def page(
+    conn: Connection, *, email: str | None = None, after: int = 0, limit: int = 200
+) -> list[Token]:
+    """Give tokens, of one account or of all, by id, from the one behind `after` on."""
+    return await rows(conn, _token, SQL.page, email=email, after=after, limit=limit)
+
+
+def not_found(token_id: int) -> TokenNotFound:
+    """Say that a token does not exist, or not for this caller."""
+    return TokenNotFound(f"There is no token {token_id}; `token list` shows all.", token_id=token_id)
+
+
+async def caller(conn: Connection, secret: str, *, origin: str, now: datetime) -> Caller:
+    """Tell who shows this token and what they may now; `TokenNotAccepted` says why not."""
+    shown = await row(conn, dict, SQL.shown, token_hash=_hash(secret))
+    if shown is None:
+        raise _refused("It is not known here.", why="unknown")
+    if shown["revoked_at"] is not None:
+        raise _refused("It was revoked.", why="revoked")
+    if shown["expires_at"] <= now:
+        raise _refused("It has expired; have a new one issued.", why="expired")
+    if shown["disabled_at"] is not None:
+        raise _refused("Its account is disabled.", why="account_disabled")
+    await execute(conn, SQL.touch, token_id=shown["id"], now=now)
+    return Caller(
+        account_id=shown["account_id"],
+        email=shown["email"],
+        level=min(Level(shown["level"]), Level(shown["account_level"])),
+        scope=common(unlisted(shown["scope"]), unlisted(shown["account_scope"])),
+        origin=origin,
+    )
+
+
+def _hash(secret: str) -> bytes:
+    """Give what is kept: a plain SHA-256 suffices, for the secret is random and long."""
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+def _refused(sentence: str, *, why: str) -> TokenNotAccepted:
+    return TokenNotAccepted(f"The API token is not accepted. {sentence}", why=why)
+
+
+def _require_within(account: Account, level: Level, scope: Scope) -> None:
+    if level > account.level:
+        raise BeyondAccount(
+            f"The account {account.email} has the {account.level} level; its token cannot have {level}.",
+            field="level",
+            have=account.level,
+        )
+    if not within(scope, account.scope):
+        raise BeyondAccount(
+            f"The account {account.email} does not reach all of these entities.",
+            field="scope",
+            have=listed(account.scope),
+        )
+
+
+def _token(found: DictRow) -> Token:
+    return Token(
+        id=found["id"],
+        email=found["email"],
+        name=found["name"],
+        level=Level(found["level"]),
+        scope=unlisted(found["scope"]),
+        created_at=found["created_at"],
+        expires_at=found["expires_at"],
+        revoked_at=found["revoked_at"],
+        last_used_at=found["last_used_at"],
+    )
