@@ -1,0 +1,57 @@
+-- :lock
+-- Lock rows in the order of ids, and tell how new their newest is.
+SELECT unit_id, life, boot, seq, presence, presence_life, presence_boot, presence_conn
+  FROM unit_status
+ WHERE unit_id = ANY(%(unit_ids)s)
+ ORDER BY unit_id
+   FOR UPDATE;
+
+-- :make
+-- Rows for units that are heard for the first time.
+INSERT INTO unit_status (unit_id)
+SELECT unit_id FROM unnest(%(unit_ids)s::int[]) AS new (unit_id) ORDER BY unit_id
+ON CONFLICT (unit_id) DO NOTHING;
+
+-- :report
+-- The newest report of each unit.
+UPDATE unit_status s
+   SET life = new.life, boot = new.boot, seq = new.seq, reported_at = new.reported_at, unit_ts = new.unit_ts,
+       mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
+       fw = coalesce(new.fw, s.fw), readings = new.readings
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(boots)s::bigint[], %(seqs)s::bigint[],
+              %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[], %(epochs)s::bigint[],
+              %(outputs)s::bool[], %(next_ss)s::bigint[], %(fws)s::text[], %(readings)s::jsonb[])
+       AS new (unit_id, life, boot, seq, reported_at, unit_ts, mode, epoch, output, next_s, fw, readings)
+ WHERE s.unit_id = new.unit_id;
+
+-- :presence
+-- The newest presence of each unit.
+UPDATE unit_status s
+   SET presence = new.state, presence_at = new.at,
+       presence_life = new.life, presence_boot = new.boot, presence_conn = new.conn
+  FROM unnest(%(unit_ids)s::int[], %(states)s::text[], %(ats)s::timestamptz[],
+              %(lives)s::smallint[], %(boots)s::bigint[], %(conns)s::bigint[])
+       AS new (unit_id, state, at, life, boot, conn)
+ WHERE s.unit_id = new.unit_id;
+
+-- :contact
+-- The newest contact of each unit; one that had waited in the broker's queue says nothing of now.
+UPDATE unit_status s
+   SET contact_at = new.at,
+       live_contact_at = CASE WHEN new.live THEN new.at ELSE s.live_contact_at END
+  FROM unnest(%(unit_ids)s::int[], %(ats)s::timestamptz[], %(lives)s::bool[]) AS new (unit_id, at, live)
+ WHERE s.unit_id = new.unit_id;
+
+-- :of_unit
+-- One unit's status.
+SELECT unit_id, contact_at, reported_at, unit_ts, mode, epoch, output, next_s, fw, readings,
+       presence, presence_at, life, boot, seq
+  FROM unit_status
+ WHERE unit_id = %(unit_id)s;
+
+-- :of_units
+-- The status of several units.
+SELECT unit_id, contact_at, reported_at, unit_ts, mode, epoch, output, next_s, fw, readings,
+       presence, presence_at, life, boot, seq
+  FROM unit_status
+ WHERE unit_id = ANY(%(unit_ids)s);

@@ -1,0 +1,126 @@
+"""Migrations: once each, in order, never changed, one migrator at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from runtime.settings import Database
+from storage import engine
+from storage.catalogue import describe
+from storage.engine import Engine
+from storage.errors import MigrationChanged, SchemaTooNew, WrongEngine
+from storage.migrate import FOLDER, BadMigration, migrate, migrations, pending
+from storage.pool import open_pool
+
+SCHEMA = Path("storage/schema.sql")
+
+
+async def execute(database: Database, statement: str) -> None:
+    """Run one statement as the owner."""
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as conn:
+        await conn.execute(statement.encode())
+
+
+def lengthened(folder: Path, text: str) -> Path:
+    """Copy the real migrations and add one."""
+    for path in FOLDER.glob("*.sql"):
+        (folder / path.name).write_text(path.read_text())
+    (folder / f"{len(migrations(Engine.PLAIN)) + 1:04}_more.sql").write_text(text)
+    return folder
+
+
+async def test_a_migrated_database_needs_nothing_more(database: Database) -> None:
+    assert await migrate(database) == []
+    async with open_pool(database) as pool, pool.transaction() as conn:
+        assert await pending(conn) == []
+
+
+async def test_two_migrators_at_once_apply_each_step_once(database: Database, tmp_path: Path) -> None:
+    folder = lengthened(tmp_path, "CREATE TABLE more (id int); SELECT pg_sleep(0.2);")
+
+    done = await asyncio.gather(migrate(database, folder), migrate(database, folder))
+
+    assert sorted(len(steps) for steps in done) == [0, 1]
+
+
+async def test_a_step_that_fails_leaves_no_trace_and_can_be_tried_again(
+    database: Database, tmp_path: Path
+) -> None:
+    folder = lengthened(tmp_path, "CREATE TABLE more (id int); SELECT 1 / 0;")
+
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await migrate(database, folder)
+
+    assert len(await migrate(database, lengthened(tmp_path, "CREATE TABLE more (id int);"))) == 1
+
+
+async def test_a_step_outside_a_transaction_runs(database: Database, tmp_path: Path) -> None:
+    statement = "-- outside transaction\nCREATE INDEX CONCURRENTLY more ON entity (created_at);"
+
+    [step] = await migrate(database, lengthened(tmp_path, statement))
+
+    assert step.outside_transaction
+
+
+async def test_a_changed_migration_is_refused_by_its_number(database: Database) -> None:
+    await execute(database, "UPDATE schema_migration SET checksum = 'other' WHERE number = 2")
+
+    with pytest.raises(MigrationChanged, match="0002"):
+        await migrate(database)
+
+
+async def test_a_database_newer_than_the_release_is_refused(database: Database) -> None:
+    await execute(
+        database, "INSERT INTO schema_migration (number, name, checksum) VALUES (9999, 'future', '')"
+    )
+
+    with pytest.raises(SchemaTooNew):
+        await migrate(database)
+
+
+async def test_a_database_of_another_engine_is_refused(database: Database) -> None:
+    await execute(database, "UPDATE schema_engine SET engine = 'timescale'")
+
+    with pytest.raises(WrongEngine):
+        await migrate(database)
+    async with open_pool(database) as pool, pool.transaction() as conn:
+        assert await engine.present(conn) is Engine.PLAIN
+
+
+@pytest.mark.parametrize("name", ["1_short.sql", "0002_gap.sql", "0001_Upper.sql", "0001_x.oracle.sql"])
+def test_a_folder_out_of_order_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("SELECT 1;")
+
+    with pytest.raises(BadMigration):
+        migrations(Engine.PLAIN, tmp_path)
+
+
+async def test_the_schema_is_the_one_written_down(database: Database) -> None:
+    """`python -m storage schema > storage/schema.sql` writes it anew."""
+    assert await describe(database) == SCHEMA.read_text()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET actor = 'x'",
+        "DELETE FROM audit",
+        "TRUNCATE audit",
+        "DELETE FROM command_event",
+        "UPDATE lifecycle_change SET reason = 'x'",
+        "DELETE FROM heartbeat",
+        "DELETE FROM unit",
+        "DELETE FROM command",
+        "INSERT INTO schema_migration (number, name, checksum) VALUES (1, '', '')",
+        "CREATE TABLE mine (id int)",
+        "DROP TABLE entity",
+    ],
+)
+async def test_the_applications_role_may_not_rewrite_history(database: Database, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as conn:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await conn.execute(statement.encode())

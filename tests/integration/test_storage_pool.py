@@ -1,0 +1,106 @@
+"""Connections that are checked before use, and waits that end even against a server that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import psycopg
+import pytest
+
+from runtime.settings import Database
+from storage.errors import DatabaseUnavailable
+from storage.pool import open_pool
+from storage.sql import value
+
+
+async def test_a_transaction_commits_at_the_end_and_rolls_back_on_an_error(database: Database) -> None:
+    async with open_pool(database) as pool:
+        async with pool.transaction() as conn:
+            await conn.execute("INSERT INTO entity (name) VALUES ('kept')")
+        with pytest.raises(LookupError):
+            async with pool.transaction() as conn:
+                await conn.execute("INSERT INTO entity (name) VALUES ('dropped')")
+                raise LookupError
+
+        async with pool.transaction() as conn:
+            assert await value(conn, "SELECT count(*) FROM entity WHERE name IN ('kept', 'dropped')") == 1
+
+
+async def test_every_connection_speaks_utc(database: Database) -> None:
+    async with open_pool(database) as pool, pool.transaction() as conn:
+        assert await value(conn, "SELECT current_setting('timezone')") == "UTC"
+
+
+async def test_a_connection_that_the_server_ended_is_not_handed_out(database: Database) -> None:
+    async with open_pool(database) as pool:
+        async with pool.transaction() as conn:
+            backend = conn.info.backend_pid
+        async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as other:
+            await other.execute("SELECT pg_terminate_backend(%s)", [backend])
+
+        async with pool.transaction() as conn:
+            assert await value(conn, "SELECT 1") == 1
+
+
+async def test_a_fault_of_the_statement_is_not_called_an_outage(database: Database) -> None:
+    async with open_pool(database) as pool:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            async with pool.transaction() as conn:
+                await conn.execute("SELECT 1 / 0")
+
+
+async def test_a_frozen_server_is_waited_for_no_longer_than_the_deadline(database: Database) -> None:
+    """The backend process is stopped: neither timeouts of the server nor of the driver end this wait."""
+    settings = database.model_copy(update={"database_deadline_s": 2.0})
+    async with open_pool(settings) as pool:
+        async with pool.transaction() as conn:
+            backend = conn.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(DatabaseUnavailable):
+                async with pool.transaction() as conn:
+                    await conn.execute("SELECT 1")
+                    await conn.execute("SELECT pg_sleep(60)")
+            waited = time.monotonic() - began
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+    assert waited < 8
+
+
+async def test_a_server_that_is_not_there_is_unavailable(database: Database) -> None:
+    nowhere = database.model_copy(
+        update={
+            "database_url": type(database.database_url)("postgresql://x@127.0.0.1:1/x"),
+            "database_deadline_s": 1.0,
+        }
+    )
+    async with open_pool(nowhere) as pool:
+        with pytest.raises(DatabaseUnavailable):
+            async with pool.transaction():
+                pass
+
+
+async def test_a_busy_pool_is_unavailable_after_the_deadline(database: Database) -> None:
+    settings = database.model_copy(update={"database_pool": 1, "database_deadline_s": 0.5})
+    async with open_pool(settings) as pool:
+        release = asyncio.Event()
+
+        async def hold() -> None:
+            async with pool.transaction(deadline_s=10) as conn:
+                held.set()
+                while not release.is_set():
+                    await conn.execute("SELECT pg_sleep(0.05)")
+
+        held = asyncio.Event()
+        holder = asyncio.create_task(hold())
+        await held.wait()
+        with pytest.raises(DatabaseUnavailable, match="free"):
+            async with pool.transaction():
+                pass
+        release.set()
+        await holder
