@@ -1,0 +1,52 @@
+-- :lock_intent
+-- Lock the unit's intent, made at first need, and give the last epoch.
+INSERT INTO unit_intent (unit_id, epoch) VALUES (%(unit_id)s, 0)
+ON CONFLICT (unit_id) DO UPDATE SET epoch = unit_intent.epoch
+RETURNING epoch;
+
+-- :lock_open
+-- The unit's commands under way.
+SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER BY id FOR UPDATE;
+
+-- :heard
+-- What the unit itself reported last.
+SELECT epoch, mode FROM unit_status WHERE unit_id = %(unit_id)s AND epoch IS NOT NULL;
+
+-- :insert
+-- A new command.
+INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at, expires_at, due_at)
+VALUES (%(id)s, %(unit_id)s, %(kind)s, %(mode)s, %(after_s)s, %(epoch)s, %(state)s, %(reason)s, %(ordered_by)s,
+        %(ordered_at)s, %(expires_at)s, %(due_at)s);
+
+-- :intend
+-- The newest wish for a unit whose intent is locked.
+UPDATE unit_intent SET epoch = %(epoch)s, desired = %(desired)s WHERE unit_id = %(unit_id)s;
+
+-- :notify
+-- Wake the dispatchers when this commits.
+SELECT pg_notify('command_due', '');
+
+-- :of_unit
+-- A page of a unit's commands, newest first.
+SELECT * FROM command
+ WHERE unit_id = %(unit_id)s AND (%(before)s::uuid IS NULL OR id < %(before)s)
+ ORDER BY id DESC LIMIT %(limit)s;
+
+-- :by_id
+-- One command.
+SELECT * FROM command WHERE id = %(id)s;
+
+-- :events
+-- What happened to a command.
+SELECT at, event, from_state, to_state, attempt, actor, evidence
+  FROM command_event WHERE command_id = %(id)s ORDER BY id;
+
+-- :standings
+-- Reported mode, and the newest mode command that is under way or confirmed.
+SELECT u.id AS unit_id, s.mode AS reported, c.id, c.mode, c.state, c.ordered_at, c.ordered_by, c.finished_at
+  FROM unnest(%(unit_ids)s::int[]) AS u (id)
+  LEFT JOIN unit_status s ON s.unit_id = u.id
+  LEFT JOIN LATERAL (
+        SELECT * FROM command
+         WHERE unit_id = u.id AND epoch > 0 AND (finished_at IS NULL OR state = 'confirmed')
+         ORDER BY epoch DESC LIMIT 1) c ON true;

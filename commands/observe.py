@@ -1,0 +1,161 @@
+"""What units' words mean for their commands: acks, reports and contacts, in the heartbeat's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from commands import docket
+from commands.docket import Command, Docket
+from commands.states import MOVES, State
+from protocol.messages import Ack, AckResult, CommandKind, Mode
+from runtime.settings import Commands
+from storage.sql import Connection, execute, load, rows
+
+SQL = load(__file__)
+
+
+class AckVerdict(StrEnum):
+    """What an ack turned out to be."""
+
+    NEWS = "news"
+    REPEATED = "repeated"
+    UNKNOWN = "unknown"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acked:
+    """An ack and the unit that sent it."""
+
+    unit_id: int
+    ack: Ack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """A unit's newest report: its epoch and mode, and which heartbeat said so."""
+
+    unit_id: int
+    epoch: int
+    mode: Mode
+    boot: int
+    seq: int
+    received_at: datetime
+
+
+async def observe(
+    conn: Connection,
+    *,
+    acks: Sequence[Acked],
+    reports: Sequence[Reported],
+    listening: Iterable[int],
+    actor: str,
+    settings: Commands,
+) -> list[AckVerdict]:
+    """Move the commands that these words concern; give a verdict for each ack, in order.
+
+    `listening` are the units that spoke just now: what waits for them becomes due at once. The
+    caller holds the locks on the units' status rows.
+    """
+    spoke = sorted({*listening})
+    book = await docket.lock(
+        conn,
+        SQL.lock,
+        actor=actor,
+        acked=[acked.ack.command_id for acked in acks],
+        units=spoke,
+        reporting=[report.unit_id for report in reports],
+        epochs=[report.epoch for report in reports],
+    )
+    waits = await _evidence_waits(conn, acks, settings) if acks else {}
+    verdicts = [judge_ack(book, acked, waits.get(acked.unit_id, timedelta())) for acked in acks]
+    judge_reports(book, reports)
+    if hurry(book, frozenset(spoke), settings):
+        await execute(conn, SQL.notify)
+    await book.write(conn)
+    return verdicts
+
+
+def judge_ack(book: Docket, acked: Acked, wait: timedelta) -> AckVerdict:
+    """Take an ack in; it never moves a command of another unit, nor one that has reached its end.
+
+    `wait` is for how long the heartbeat that proves it is awaited.
+    """
+    ack = acked.ack
+    command = book.get(ack.command_id)
+    if command is None:
+        return AckVerdict.UNKNOWN
+    if command.unit_id != acked.unit_id:
+        return AckVerdict.FOREIGN
+    refused = ack.result is AckResult.REFUSED
+    to = State.REFUSED if refused else _applied(command)
+    if command.attempt == 0 or to not in MOVES[command.state]:
+        if command.state in {to, State.CONFIRMED} and not refused:
+            return AckVerdict.REPEATED
+        book.note(command, "late_ack", evidence=_told(ack))
+        return AckVerdict.NEWS
+    if refused:
+        book.move(command, to, "unit_refused", evidence=_told(ack), refusal=ack.reason or "not told")
+    else:
+        book.move(command, to, "unit_applied", evidence=_told(ack), due_at=book.now + wait)
+    return AckVerdict.NEWS
+
+
+def judge_reports(book: Docket, reports: Iterable[Reported]) -> None:
+    """Confirm what the units themselves report, whether or not an ack was heard."""
+    by_unit = {report.unit_id: report for report in reports}
+    for command in book.all():
+        report = by_unit.get(command.unit_id)
+        if report is None or command.attempt == 0 or command.kind is not CommandKind.SET_MODE:
+            continue
+        proven = (command.epoch, command.mode) == (report.epoch, report.mode)
+        if proven and State.CONFIRMED in MOVES[command.state]:
+            evidence = {
+                "epoch": report.epoch,
+                "mode": str(report.mode),
+                "boot": report.boot,
+                "seq": report.seq,
+                "received_at": report.received_at.isoformat(),
+            }
+            book.move(command, State.CONFIRMED, "unit_reported", evidence=evidence)
+
+
+def hurry(book: Docket, listening: frozenset[int], settings: Commands) -> bool:
+    """Make due what waits for units that listen now, a pause after its last attempt; tell if any did."""
+    pause = timedelta(seconds=settings.command_pause_s)
+    waiting = [
+        command
+        for command in book.all()
+        if command.state is State.QUEUED and command.unit_id in listening and command.due_at > book.now
+    ]
+    for command in waiting:
+        earliest = book.now if command.attempted_at is None else command.attempted_at + pause
+        book.change(command, due_at=min(command.due_at, max(book.now, earliest)))
+    return bool(waiting)
+
+
+async def _evidence_waits(
+    conn: Connection, acks: Sequence[Acked], settings: Commands
+) -> dict[int, timedelta]:
+    """Tell how long each unit may take to prove what it says that it did."""
+    factor = settings.command_evidence_intervals
+    found = await rows(
+        conn,
+        lambda row: (row["id"], timedelta(seconds=factor * row["expected_interval_s"])),
+        SQL.intervals,
+        unit_ids=[acked.unit_id for acked in acks],
+    )
+    return dict(found)
+
+
+def _applied(command: Command) -> State:
+    """Give where an applied ack leads: a ping is done with it, a mode needs the heartbeat as evidence."""
+    return State.CONFIRMED if command.kind is CommandKind.PING else State.ACKNOWLEDGED
+
+
+def _told(ack: Ack) -> dict[str, Any]:
+    return ack.model_dump(mode="json", exclude={"v", "command_id"}, exclude_none=True)

@@ -1,0 +1,50 @@
+"""What nobody answered in time: leases that lapsed, acks and evidence that did not come, lives that ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from commands import docket
+from commands.dispatcher import requeue
+from commands.states import State
+from runtime.retry import until_stopped
+from runtime.services import pause
+from runtime.settings import Commands
+from storage.pool import Pool
+from storage.sql import load
+
+POLL_S = 1.0
+BATCH = 500
+LAPSES = {State.SENDING: "lease_lapsed", State.SENT: "no_ack", State.ACKNOWLEDGED: "no_evidence"}
+
+SQL = load(__file__)
+
+
+class Reaper:
+    """Ends the waits of all commands; any number of reapers may run."""
+
+    def __init__(self, name: str, pool: Pool, settings: Commands) -> None:
+        self._name = name
+        self._pool = pool
+        self._settings = settings
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Reap until stopped."""
+        await until_stopped("reaper", self._work, stop)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if await self.step() < BATCH:
+                await pause(stop, POLL_S)
+
+    async def step(self) -> int:
+        """End what has waited long enough; give the number of commands."""
+        async with self._pool.transaction() as conn:
+            book = await docket.lock(conn, SQL.overdue, actor=self._name, limit=BATCH)
+            for command in book.all():
+                if command.expires_at <= book.now:
+                    book.move(command, State.EXPIRED, "expired", evidence={})
+                else:
+                    requeue(book, command, LAPSES[command.state], self._settings)
+            await book.write(conn)
+        return len(book.all())

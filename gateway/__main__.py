@@ -1,0 +1,91 @@
+"""`python -m gateway`: take in what units say, for one range of partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import partial
+from typing import Annotated
+
+import structlog
+import typer
+
+from commands.dispatcher import Dispatcher
+from commands.reaper import Reaper
+from gateway.downlink import Downlink
+from gateway.ingest import Ingest
+from gateway.uplink import Uplink
+from runtime import logs
+from runtime.entry import enter
+from runtime.health import Health
+from runtime.services import run
+from runtime.settings import Broker, Commands, Database, Gateway, Keys, read
+from runtime.settings import Health as HealthSettings
+from storage.pool import open_pool
+from telemetry.partitions import Days
+
+GRACE_S = 20.0
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+log = structlog.get_logger()
+
+
+def partition_range(text: str) -> range:
+    """Read `0-99`; both ends are served."""
+    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise typer.BadParameter("write it as FIRST-LAST, both from 0 to 99")
+    return range(int(found[1]), int(found[2]) + 1)
+
+
+@app.command()
+def main(
+    partitions: Annotated[str, typer.Option(help="last two digits of the IMEIs served, FIRST-LAST")] = "0-99",
+    name: Annotated[
+        str | None, typer.Option(help="broker login and session; default gateway-FIRST-LAST")
+    ] = None,
+) -> None:
+    """Serve until SIGTERM."""
+    logs.configure("gateway")
+    served = partition_range(partitions)
+    asyncio.run(serve(name or f"gateway-{served[0]}-{served[-1]}", served))
+
+
+async def serve(name: str, partitions: range) -> None:
+    """Wire one gateway and run it."""
+    broker, gateway, database = read(Broker), read(Gateway), read(Database)
+    commands, keys = read(Commands), read(Keys)
+    async with open_pool(database) as pool:
+        days = Days(pool)
+        ingest = Ingest(name, gateway, commands, pool, days)
+        uplink = Uplink(name, partitions, broker, gateway, database, ingest)
+        downlink = Downlink(name.replace("gateway", "downlink", 1), broker, gateway)
+        dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
+        reaper = Reaper(name, pool, commands)
+        health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
+        await run(
+            {
+                "health": health.serve,
+                "days": days.serve,
+                "ingest": ingest.serve,
+                "uplink": uplink.serve,
+                "downlink": downlink.serve,
+                "dispatcher": dispatcher.serve,
+                "dispatcher-listen": partial(dispatcher.listen, database),
+                "reaper": reaper.serve,
+            },
+            grace=GRACE_S,
+        )
+
+
+def not_ready(uplink: Uplink, downlink: Downlink) -> list[str]:
+    """Say what is missing before units can be heard and told."""
+    missing = {
+        "uplink is not subscribed": not uplink.subscribed,
+        "downlink is not connected": not downlink.connected,
+    }
+    return [what for what, lacks in missing.items() if lacks]
+
+
+if __name__ == "__main__":
+    enter(app)

@@ -1,0 +1,174 @@
+"""From deliveries to committed facts to acknowledgements: the only place that acknowledges an uplink message.
+
+Every delivery gets exactly one verdict, in a batch that is one transaction. A batch that the
+database refuses is halved until the bad message is alone; that one becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import psycopg
+import structlog
+
+from gateway import metrics
+from gateway.reading import Reading, read
+from gateway.session import Delivery, Session
+from gateway.verdicts import Entry, Outcome, judge
+from protocol.reasons import Reason
+from registry import units
+from runtime.clock import now
+from runtime.retry import until_done
+from runtime.settings import Commands, Gateway
+from storage.pool import Pool, reason
+from telemetry.dead_letters import Loss
+from telemetry.partitions import Days
+from telemetry.record import Arrival, moments
+
+QUEUED_S = 30.0
+"""For so long after a connect (seconds) what arrives may have waited in the broker's queue."""
+
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""What the database says of values that it does not take, whenever they come."""
+
+log = structlog.get_logger()
+
+
+class Ingest:
+    """The queue between the uplink and the database, and what empties it."""
+
+    def __init__(self, name: str, settings: Gateway, commands: Commands, pool: Pool, days: Days) -> None:
+        self._name = name
+        self._settings = settings
+        self._commands = commands
+        self._pool = pool
+        self._days = days
+        self._queue: deque[tuple[Delivery, datetime, bool]] = deque()
+        self._arrived = asyncio.Event()
+        self._unit_ids: dict[str, int] = {}
+        self._live_from = 0.0
+        self._session: Session | None = None
+        self.finished = asyncio.Event()
+        """Set when the last batch is settled: until then somebody must hold the session open."""
+
+    def connected(self, session: Session) -> None:
+        """Note a new connection: what comes now may have waited in the broker's queue."""
+        self._session = session
+        self._live_from = time.monotonic() + QUEUED_S
+
+    def take(self, delivery: Delivery) -> bool:
+        """Accept a delivery; answers whether there is room for more."""
+        live = not delivery.retained and time.monotonic() >= self._live_from
+        self._queue.append((delivery, now(), live))
+        self._arrived.set()
+        metrics.RECEIVED.inc()
+        metrics.UNACKNOWLEDGED.inc()
+        return self._has_room
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Empty the queue batch by batch until stopped; a database that is away is waited for.
+
+        What is not committed at the stop stays unacknowledged: the broker has it.
+        """
+        stopping = asyncio.create_task(stop.wait(), name="ingest-stop")
+        try:
+            while not stop.is_set():
+                batch = await self._gather(stopping)
+                if batch:
+                    await self._settle(batch, stop)
+        finally:
+            stopping.cancel()
+            self.finished.set()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._queue) < self._settings.gateway_window
+
+    async def _gather(self, stopping: asyncio.Task[bool]) -> list[Reading]:
+        """Wait for the first message, then a little for more to share its transaction."""
+        arrived = asyncio.create_task(self._arrived.wait(), name="ingest-arrived")
+        await asyncio.wait({arrived, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        arrived.cancel()
+        if len(self._queue) < self._settings.gateway_batch_rows:
+            await asyncio.sleep(self._settings.gateway_batch_ms / 1000)
+        size = min(len(self._queue), self._settings.gateway_batch_rows)
+        batch = [self._queue.popleft() for _ in range(size)]
+        if not self._queue:
+            self._arrived.clear()
+        if self._session is not None and self._has_room:
+            self._session.resume()
+        return [read(delivery, at, live=live) for delivery, at, live in batch]
+
+    async def _settle(self, batch: Sequence[Reading], stop: asyncio.Event) -> None:
+        """Bring a batch to its verdicts, or give up at the stop."""
+
+        async def prepare() -> None:
+            await self._learn({reading.imei for reading in batch} - {None} - self._unit_ids.keys())
+            entries[:] = [
+                (reading, reading.content(self._unit_ids.get(reading.imei or ""))) for reading in batch
+            ]
+            await self._days.ensure(
+                moments(content for _, content in entries if isinstance(content, Arrival))
+            )
+
+        entries: list[Entry] = []
+        if await until_done("ingest", prepare, stop):
+            await self._commit(entries, stop)
+
+    async def _learn(self, imeis: Iterable[str | None]) -> None:
+        """Look up who is not known yet; an IMEI keeps its unit for ever, so the answer is kept."""
+        wanted = [imei for imei in imeis if imei is not None]
+        if wanted:
+            async with self._pool.transaction() as conn:
+                found = await units.ids_by_imei(conn, wanted)
+            self._unit_ids |= {imei: unit.id for imei, unit in found.items()}
+
+    async def _commit(self, entries: Sequence[Entry], stop: asyncio.Event) -> None:
+        """Commit entries and acknowledge them; halve what the database refuses."""
+        try:
+            await until_done("ingest", lambda: self._transact(entries), stop)
+        except REFUSALS as refusal:
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                await self._commit(entries[:middle], stop)
+                await self._commit(entries[middle:], stop)
+                return
+            reading, content = entries[0]
+            if isinstance(content, Loss):
+                raise
+            log.warning("message_refused", imei=reading.imei, why=reason(refusal))
+            lost = reading.lost(content.unit_id, Reason.REFUSED_BY_DATABASE, reason(refusal))
+            await self._commit([(reading, lost)], stop)
+
+    async def _transact(self, entries: Sequence[Entry]) -> None:
+        began = time.monotonic()
+        async with self._pool.transaction() as conn:
+            outcome = await judge(conn, entries, gateway=self._name, settings=self._commands)
+        metrics.BATCH_SECONDS.observe(time.monotonic() - began)
+        metrics.BATCH_ROWS.observe(len(entries))
+        _acknowledge(reading.delivery for reading, _ in entries)
+        _count(outcome)
+
+
+def _acknowledge(deliveries: Iterable[Delivery]) -> None:
+    """Acknowledge in the order of arrival, each on the connection that brought it."""
+    by_session: dict[Session, list[int]] = {}
+    for delivery in deliveries:
+        metrics.UNACKNOWLEDGED.dec()
+        if delivery.packet_id is not None:
+            by_session.setdefault(delivery.session, []).append(delivery.packet_id)
+    for session, packet_ids in by_session.items():
+        session.acknowledge(packet_ids)
+
+
+def _count(outcome: Outcome) -> None:
+    for verdict, number in outcome.verdicts.items():
+        metrics.VERDICTS.labels(str(verdict)).inc(number)
+    metrics.HEARTBEATS.labels("new").inc(outcome.new)
+    metrics.HEARTBEATS.labels("repeated").inc(outcome.repeated)
+    for why, number in outcome.lost.items():
+        metrics.DEAD_LETTERS.labels(str(why)).inc(number)

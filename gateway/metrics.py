@@ -1,0 +1,28 @@
+"""The figures of a gateway; messages and heartbeats each add up by themselves."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECEIVED = Counter("heliograph_messages_received", "messages that the broker delivered")
+VERDICTS = Counter("heliograph_messages", "messages by verdict", ["verdict"])
+HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats seen in messages, new or repeated", ["kind"])
+DEAD_LETTERS = Counter("heliograph_dead_letters", "messages, readings and backlog entries lost", ["reason"])
+UNACKNOWLEDGED = Gauge("heliograph_gateway_unacknowledged", "messages received and not yet acknowledged")
+CONNECTED = Gauge("heliograph_gateway_connected", "1 while subscribed at the broker")
+BATCH_ROWS = Histogram(
+    "heliograph_batch_messages", "messages per transaction", buckets=(1, 10, 50, 100, 500, 1000, 2000, 5000)
+)
+BATCH_SECONDS = Histogram(
+    "heliograph_batch_seconds",
+    "seconds from taking a batch to its commit",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15),
+)
+PUBLISHED = Counter(
+    "heliograph_commands_published", "publishes of commands by what the broker answered", ["outcome"]
+)
+CONTACT_TO_PUBLISH = Histogram(
+    "heliograph_contact_to_publish_seconds",
+    "seconds from a waiting unit's contact to the publish of its command",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
+)

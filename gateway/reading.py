@@ -1,0 +1,80 @@
+"""What a delivery turns out to be once it is decoded: something that a unit of ours says, or a loss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.session import Delivery
+from protocol.codec import Decoded, decode
+from protocol.reasons import Fault, Reason, Unreadable
+from telemetry.dead_letters import Loss
+from telemetry.record import Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A delivery, decoded; `live` unless it had waited in the broker's queue."""
+
+    delivery: Delivery
+    received_at: datetime
+    live: bool
+    decoded: Decoded | Unreadable
+
+    @property
+    def imei(self) -> str | None:
+        """Who speaks; None when the topic does not say."""
+        return self.decoded.imei if isinstance(self.decoded, Unreadable) else self.decoded.address.imei
+
+    def content(self, unit_id: int | None) -> Arrival | Loss:
+        """Give what is to be recorded or kept as lost; `unit_id` is None for an IMEI that is not enrolled."""
+        if isinstance(self.decoded, Unreadable):
+            return self.lost(unit_id, self.decoded.reason, self.decoded.message, path=self.decoded.path)
+        if unit_id is None:
+            return self.lost(None, Reason.UNKNOWN_UNIT, Reason.UNKNOWN_UNIT.meaning)
+        return Arrival(
+            unit_id=unit_id,
+            message=self.decoded.message,
+            received_at=self.received_at,
+            live=self.live,
+            losses=tuple(self._piece(unit_id, fault) for fault in self.decoded.faults),
+        )
+
+    def lost(self, unit_id: int | None, reason: Reason, detail: str, *, path: str = "") -> Loss:
+        """Give the whole message up."""
+        return Loss(
+            topic=self.delivery.topic,
+            imei=self.imei,
+            unit_id=unit_id,
+            reason=reason,
+            path=path,
+            detail=detail,
+            body=self.delivery.body,
+            received_at=self.received_at,
+        )
+
+    def _piece(self, unit_id: int, fault: Fault) -> Loss:
+        return Loss(
+            topic=self.delivery.topic,
+            imei=self.imei,
+            unit_id=unit_id,
+            reason=fault.reason,
+            path=fault.path,
+            detail=fault.detail,
+            body=json.dumps(fault.piece).encode(),
+            received_at=self.received_at,
+        )
+
+
+def read(delivery: Delivery, received_at: datetime, *, live: bool) -> Reading:
+    """Decode a delivery; never fails."""
+    decoded: Decoded | Unreadable
+    if delivery.fault is not None:
+        decoded = Unreadable(delivery.fault, reason=Reason.MALFORMED_PACKET)
+    else:
+        try:
+            decoded = decode(delivery.topic, delivery.body)
+        except Unreadable as unreadable:
+            decoded = unreadable
+    return Reading(delivery, received_at, live, decoded)

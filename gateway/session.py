@@ -1,0 +1,258 @@
+"""One connection to the broker over MQTT 5: it frames, reads and acknowledges, and nothing else.
+
+The codec `mqtt5` does the packets; this adds what a lossless uplink needs and no client has:
+acknowledgement by the caller, after its commit, and a stop to reading when the caller has enough.
+An ack belongs to the connection that brought its message, because it is given to this object; on
+a connection that is gone it goes nowhere, as it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import mqtt5
+import structlog
+
+from runtime.errors import Conflict, Forbidden, Unavailable
+
+PUBLISH = 3
+MAX_LENGTH_BYTES = 4
+CONTINUED = 0x80
+"""Set in a byte of MQTT's variable length when another one follows."""
+
+SILENCE = 1.5
+"""A broker that says nothing for so many keepalives, although asked, is gone."""
+
+log = structlog.get_logger()
+
+
+class BrokerGone(Unavailable):
+    """The broker does not answer now."""
+
+
+class BrokerRefuses(Forbidden):
+    """The broker does not admit this login."""
+
+
+class TakenOver(Conflict):
+    """Another process connected under this gateway's name."""
+
+
+class Delivery(NamedTuple):
+    """A message as the broker delivered it; `fault` is set when its packet cannot be read."""
+
+    session: Session
+    packet_id: int | None
+    topic: str
+    body: bytes
+    retained: bool
+    fault: str | None = None
+
+
+Sink = Callable[[Delivery], bool]
+"""Takes a delivery; answers whether there is room for more."""
+
+
+class Session(asyncio.Protocol):
+    """One connection, from TCP connect to its end; `ended` resolves with the reason."""
+
+    def __init__(self, connect: mqtt5.ConnectPacket, sink: Sink) -> None:
+        loop = asyncio.get_running_loop()
+        self._connect = connect
+        self._sink = sink
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._paused = False
+        self._heard_at = loop.time()
+        self._waiting: dict[int, asyncio.Future[list[int]]] = {}
+        self._next_id = 0
+        self.accepted: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
+        self.ended: asyncio.Future[Exception] = loop.create_future()
+
+    # -- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce ourselves."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type checker what asyncio promises
+        self._transport = transport
+        self._write(self._connect.write())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; as many packets as are whole are handled."""
+        self._heard_at = asyncio.get_running_loop().time()
+        self._buffer += data
+        self._drain()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell everyone who waits."""
+        self._end(
+            BrokerGone("The connection to the broker was lost.", why=str(error or "closed by the broker"))
+        )
+
+    # -- what the uplink calls
+
+    async def subscribe(self, filters: Iterable[mqtt5.TopicFilter]) -> list[int]:
+        """Subscribe and give the broker's reason code for each filter."""
+        packet_id = self._packet_id()
+        return await self._ask(packet_id, mqtt5.SubscribePacket(packet_id, list(filters)).write())
+
+    async def unsubscribe(self, patterns: Iterable[str]) -> list[int]:
+        """Unsubscribe and give the broker's reason code for each pattern."""
+        packet_id = self._packet_id()
+        return await self._ask(packet_id, mqtt5.UnsubscribePacket(packet_id, list(patterns)).write())
+
+    def acknowledge(self, packet_ids: Iterable[int]) -> None:
+        """Tell the broker that these messages are ours now; call after the commit."""
+        self._write(b"".join(struct.pack("!BBH", 0x40, 2, packet_id) for packet_id in packet_ids))
+
+    def resume(self) -> None:
+        """Read on after the sink had no more room."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._heard_at = asyncio.get_running_loop().time()
+            self._transport.resume_reading()
+            self._drain()
+
+    async def keep_alive(self, seconds: float) -> None:
+        """Ask for a sign of life twice per keepalive; end the session when none comes."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(seconds / 2)
+            if not self._paused and loop.time() - self._heard_at > seconds * SILENCE:
+                self._abort(BrokerGone("The broker stopped answering.", seconds=seconds * SILENCE))
+                return
+            self._write(mqtt5.PingReqPacket().write())
+
+    def close(self) -> None:
+        """Say goodbye; the broker keeps the session and what is not acknowledged."""
+        self._write(mqtt5.DisconnectPacket().write())
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- inside
+
+    def _drain(self) -> None:
+        start = 0
+        try:
+            while not self._paused and (size := _packet_size(self._buffer, start)) and not self.ended.done():
+                packet = bytes(memoryview(self._buffer)[start : start + size])
+                start += size
+                self._take(packet)
+        except (ValueError, IndexError) as error:
+            self._abort(BrokerGone("The broker sent a packet that is none.", why=str(error)))
+        del self._buffer[:start]
+
+    def _take(self, packet: bytes) -> None:
+        if packet[0] >> 4 == PUBLISH:
+            self._deliver(_read_publish(self, packet))
+        else:
+            self._handle(mqtt5.read(memoryview(packet))[0])
+
+    def _handle(self, packet: object) -> None:
+        match packet:
+            case mqtt5.ConnAckPacket():
+                self._welcome(packet)
+            case mqtt5.SubAckPacket() | mqtt5.UnsubAckPacket():
+                if (future := self._waiting.pop(packet.packet_id, None)) and not future.done():
+                    future.set_result([int(code) for code in packet.reason_codes])
+            case mqtt5.DisconnectPacket():
+                self._abort(_farewell(packet))
+            case mqtt5.PingRespPacket():
+                pass
+            case _:
+                log.warning("unexpected_packet", kind=type(packet).__name__)
+
+    def _welcome(self, packet: mqtt5.ConnAckPacket) -> None:
+        code = packet.reason_code
+        if code is mqtt5.ConnAckReasonCode.SUCCESS:
+            if not self.accepted.done():
+                self.accepted.set_result(packet)
+        elif code in {
+            mqtt5.ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD,
+            mqtt5.ConnAckReasonCode.NOT_AUTHORIZED,
+        }:
+            self._abort(BrokerRefuses("The broker does not admit this login.", code=code.name))
+        else:
+            self._abort(BrokerGone("The broker refused the connection.", code=code.name))
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if not self._sink(delivery) and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    async def _ask(self, packet_id: int, packet: bytes) -> list[int]:
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._waiting[packet_id] = future
+        self._write(packet)
+        return await future
+
+    def _packet_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _abort(self, why: Exception) -> None:
+        self._end(why)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, why: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_result(why)
+        waiting: list[asyncio.Future[Any]] = [self.accepted, *self._waiting.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(why)
+                future.exception()  # whoever waits sees it; when nobody does, that is no fault
+        self._waiting.clear()
+
+
+def _packet_size(buffer: bytearray, start: int) -> int:
+    """Give the whole size of the packet that begins at `start`; 0 while it is not all there."""
+    length = 0
+    for step in range(MAX_LENGTH_BYTES):
+        place = start + 1 + step
+        if place >= len(buffer):
+            return 0
+        length |= (buffer[place] & 0x7F) << 7 * step
+        if buffer[place] < CONTINUED:
+            end = place + 1 + length
+            return end - start if end <= len(buffer) else 0
+    raise ValueError("the length of a packet has no end")
+
+
+def _read_publish(session: Session, packet: bytes) -> Delivery:
+    """Read a PUBLISH; one that the codec cannot read keeps its packet id, so that it can be acknowledged."""
+    try:
+        publish = mqtt5.read(memoryview(packet))[0]
+        assert isinstance(publish, mqtt5.PublishPacket)  # noqa: S101 - the fixed header said so
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
+            raise
+        # The codec panics, with a BaseException of its own, on text that is not UTF-8.
+        return Delivery(session, _salvaged_id(packet), "", packet, retained=False, fault=str(error))
+    return Delivery(session, publish.packet_id, publish.topic, publish.payload, publish.retain)
+
+
+def _salvaged_id(packet: bytes) -> int | None:
+    """Find the packet id behind fixed header and topic; None for QoS 0 and for what is too short."""
+    if not packet[0] & 0b110:
+        return None
+    start = next(place for place in range(1, len(packet)) if packet[place] < CONTINUED) + 1
+    place = start + 2 + int.from_bytes(packet[start : start + 2], "big")
+    return int.from_bytes(packet[place : place + 2], "big") if place + 2 <= len(packet) else None
+
+
+def _farewell(packet: mqtt5.DisconnectPacket) -> Exception:
+    if packet.reason_code is mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
+        return TakenOver(
+            "Another process connected to the broker under this gateway's name; this one ends. "
+            "Give each gateway its own --name."
+        )
+    return BrokerGone("The broker ended the connection.", code=packet.reason_code.name)

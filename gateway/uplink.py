@@ -1,0 +1,158 @@
+"""The durable subscription of one gateway: held under a lock, made anew on every connect, never emptied."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import mqtt5
+import structlog
+
+from gateway import metrics
+from gateway.ingest import Ingest
+from gateway.session import BrokerGone, BrokerRefuses, Session
+from protocol.topics import Channel, filters
+from runtime.retry import until_stopped
+from runtime.services import pause
+from runtime.settings import Broker, Database, Gateway
+from storage import dedicated
+
+CONNECT_S = 10.0
+STANDBY_S = 1.0
+LOCK_CHECK_S = 5.0
+REFUSED = 0x80
+EVERY_PARTITION = range(100)
+UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
+
+log = structlog.get_logger()
+
+
+class Uplink:
+    """Everything that units of some partitions say, from the broker into the ingest."""
+
+    def __init__(
+        self,
+        name: str,
+        partitions: range,
+        broker: Broker,
+        gateway: Gateway,
+        database: Database,
+        ingest: Ingest,
+    ) -> None:
+        self._name = name
+        self._partitions = partitions
+        self._broker = broker
+        self._gateway = gateway
+        self._database = database
+        self._ingest = ingest
+        self.subscribed = False
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Stay subscribed until stopped."""
+        await until_stopped("uplink", self._hold, stop)
+
+    async def _hold(self, stop: asyncio.Event) -> None:
+        """Hold the lock on this gateway's name, or stand by until it is free; run sessions under it."""
+        async with dedicated.connection(self._database) as conn:
+            while not await dedicated.try_lock(conn, f"gateway {self._name}"):
+                log.info("standing_by", gateway=self._name)
+                if await pause(stop, STANDBY_S):
+                    return
+            async with asyncio.TaskGroup() as group:
+                guard = group.create_task(dedicated.watch(conn, LOCK_CHECK_S))
+                await until_stopped("session", self._run, stop)
+                guard.cancel()
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        """Run one session, from connect to its end."""
+        async with asyncio.TaskGroup() as group:
+            session = await self._connect()
+            tasks = [
+                group.create_task(session.keep_alive(self._gateway.gateway_keepalive_s)),
+                group.create_task(_fail_when_ended(session)),
+            ]
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    await self._subscribe(session)
+                self._tell(subscribed=True)
+                await stop.wait()
+                await self._ingest.finished.wait()
+            except TimeoutError:
+                raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+            finally:
+                self._tell(subscribed=False)
+                session.close()
+                for task in tasks:
+                    task.cancel()
+
+    async def _connect(self) -> Session:
+        connect = mqtt5.ConnectPacket(
+            self._name,
+            username=self._name,
+            password=self._gateway.broker_uplink_password.get_secret_value().encode(),
+            clean_start=False,
+            keep_alive=self._gateway.gateway_keepalive_s,
+            session_expiry_interval=self._gateway.gateway_session_expiry_s,
+            receive_max=self._gateway.gateway_window,
+        )
+        tls = ssl.create_default_context(cafile=self._broker.broker_ca_file) if self._broker.tls else None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, session = await asyncio.get_running_loop().create_connection(
+                    lambda: Session(connect, self._ingest.take), self._broker.host, self._broker.port, ssl=tls
+                )
+                self._ingest.connected(session)
+                welcome = await session.accepted
+        except (OSError, TimeoutError) as error:
+            raise BrokerGone(
+                "The broker cannot be reached.", why=str(error) or type(error).__name__
+            ) from error
+        log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+        return session
+
+    async def _subscribe(self, session: Session) -> None:
+        """Subscribe to what is served, whatever the broker remembers, and to nothing else."""
+        wanted = {
+            pattern: _topic_filter(pattern, channel)
+            for channel in UPLINK
+            for pattern in filters(channel, self._partitions)
+        }
+        codes = await session.subscribe(wanted.values())
+        refused = [pattern for pattern, code in zip(wanted, codes, strict=True) if code >= REFUSED]
+        if refused:
+            raise BrokerRefuses("The broker refused a subscription.", filters=refused[:3], gateway=self._name)
+        await session.unsubscribe(sorted(_all_patterns() - wanted.keys()))
+
+    def _tell(self, *, subscribed: bool) -> None:
+        if subscribed != self.subscribed:
+            log.info("uplink_subscribed" if subscribed else "uplink_ended", gateway=self._name)
+        self.subscribed = subscribed
+        metrics.CONNECTED.set(subscribed)
+
+
+def _topic_filter(pattern: str, channel: Channel) -> mqtt5.TopicFilter:
+    """Subscribe so that only presence is replayed, and only when the broker had forgotten us.
+
+    Retained as published is off: so the flag tells what was replayed from what was just said.
+    """
+    replay = channel is Channel.PRESENCE
+    return mqtt5.TopicFilter(
+        pattern,
+        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+        retain_as_published=False,
+        retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
+        if replay
+        else mqtt5.RetainHandling.SEND_NEVER,
+    )
+
+
+def _all_patterns() -> set[str]:
+    """Give every filter that a gateway of any range may have left in its session."""
+    ranges = (EVERY_PARTITION, *(range(partition, partition + 1) for partition in EVERY_PARTITION))
+    return {
+        pattern for channel in UPLINK for partitions in ranges for pattern in filters(channel, partitions)
+    }
+
+
+async def _fail_when_ended(session: Session) -> None:
+    raise await session.ended

@@ -1,0 +1,474 @@
+"""The way of a command through the ledger: ordered, claimed, published, answered, proven, or ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from commands import ledger
+from commands.dispatcher import Dispatcher, Published
+from commands.docket import Command
+from commands.ledger import Standing
+from commands.observe import Acked, AckVerdict, Reported, observe
+from commands.policy import NotEnabled, UnitTerminated, Wish
+from commands.reaper import Reaper
+from commands.states import State
+from protocol import codec, signing
+from protocol.messages import Ack, AckResult, CommandKind, Heartbeat, Mode, Presence, PresenceState
+from protocol.topics import Channel, topic
+from registry import enrolment, lifecycle, units
+from registry.lifecycle import Lifecycle
+from registry.permissions import Level
+from registry.units import Unit
+from runtime.errors import Forbidden, Invalid
+from runtime.settings import Commands, Database
+from storage.pool import Pool, open_pool
+from telemetry.partitions import Days
+from telemetry.record import Arrival, moments, record
+from tests.builders import MASTER, a_caller, a_deed, a_newcomer, an_imei, keys
+
+SETTINGS = Commands()
+ENABLE = Wish(kind=CommandKind.SET_MODE, mode=Mode.ENABLED)
+DISABLE = Wish(kind=CommandKind.SET_MODE, mode=Mode.OFFLINE_DISABLED)
+PING = Wish(kind=CommandKind.PING)
+
+
+@dataclass
+class FakePublisher:
+    """A broker that answers as told and remembers what it was given."""
+
+    answer: Published = Published.TAKEN
+    connected: bool = True
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def publish(self, topic: str, body: bytes, *, expiry_s: int) -> Published:
+        assert expiry_s > 0
+        self.sent.append((topic, body))
+        return self.answer
+
+
+@dataclass
+class System:
+    """One unit, and the parts of the backend that deal with its commands."""
+
+    pool: Pool
+    unit: Unit
+    publisher: FakePublisher
+    dispatcher: Dispatcher
+    reaper: Reaper
+    seq: int = 0
+
+    async def order(self, wish: Wish, **by: Any) -> Command:
+        async with self.pool.transaction() as conn:
+            return await ledger.order(conn, self.unit, wish, a_deed(by=a_caller(**by)), SETTINGS)
+
+    async def command(self, command: Command) -> Command:
+        async with self.pool.transaction() as conn:
+            return await ledger.by_id(conn, command.id)
+
+    async def state(self, command: Command) -> State:
+        return (await self.command(command)).state
+
+    async def events(self, command: Command) -> list[str]:
+        async with self.pool.transaction() as conn:
+            return [event.event for event in await ledger.events(conn, command.id)]
+
+    async def standing(self) -> Standing:
+        async with self.pool.transaction() as conn:
+            return (await ledger.standings(conn, [self.unit.id]))[self.unit.id]
+
+    async def hears(self, message: Any) -> list[AckVerdict]:
+        """Take a message of the unit in, as the gateway does."""
+        async with self.pool.transaction() as conn:
+            cursor = await conn.execute("SELECT now()")
+            found = await cursor.fetchone()
+            assert found is not None
+            now = found["now"]
+            arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=True)
+        await Days(self.pool).ensure(moments([arrival]))
+        async with self.pool.transaction() as conn:
+            recorded = await record(conn, [arrival], gateway="g", now=now)
+            beats = [report.heartbeat for report in recorded.reports]
+            return await observe(
+                conn,
+                acks=[Acked(unit_id=self.unit.id, ack=message)] if isinstance(message, Ack) else [],
+                reports=[
+                    Reported(
+                        unit_id=beat.unit_id,
+                        epoch=beat.epoch,
+                        mode=beat.mode,
+                        boot=beat.boot,
+                        seq=beat.seq,
+                        received_at=now,
+                    )
+                    for beat in beats
+                ],
+                listening=[*recorded.online, *(contact.unit_id for contact in recorded.contacts)],
+                actor="g",
+                settings=SETTINGS,
+            )
+
+    async def reports(self, mode: Mode, epoch: int = 0) -> None:
+        self.seq += 1
+        await self.hears(Heartbeat(life=1, boot=1, seq=self.seq, mode=mode, epoch=epoch, readings={}))
+
+    async def comes_online(self) -> None:
+        await self.hears(Presence(state=PresenceState.ONLINE, life=1, boot=1, conn=1))
+
+    async def acks(self, command: Command, **changes: Any) -> AckVerdict:
+        ack = {
+            "command_id": command.id,
+            "attempt": 1,
+            "epoch": command.epoch,
+            "result": AckResult.APPLIED,
+            "mode": command.mode or Mode.ENABLED,
+            **changes,
+        }
+        [verdict] = await self.hears(Ack(**ack))
+        return verdict
+
+    async def sql(self, statement: str, *values: object) -> None:
+        async with self.pool.transaction() as conn:
+            await conn.execute(statement.encode(), values)
+
+    async def makes_due(self, command: Command) -> None:
+        await self.sql("UPDATE command SET due_at = now() - interval '1 s' WHERE id = %s", command.id)
+
+
+@pytest.fixture
+async def system(database: Database) -> AsyncIterator[System]:
+    async with open_pool(database) as pool:
+        async with pool.transaction() as conn:
+            await enrolment.enrol_all(conn, [a_newcomer(1)], keys(), a_deed())
+            unit = await units.by_imei(conn, an_imei(1))
+        assert unit is not None
+        publisher = FakePublisher()
+        dispatcher = Dispatcher("gateway-0-99", range(100), publisher, pool, keys(), SETTINGS)
+        yield System(pool, unit, publisher, dispatcher, Reaper("gateway-0-99", pool, SETTINGS))
+
+
+@pytest.fixture
+async def enabled(system: System) -> System:
+    """Give a system whose unit is online and reports enabled."""
+    await system.comes_online()
+    await system.reports(Mode.ENABLED)
+    return system
+
+
+async def test_an_offline_disable_goes_from_order_to_confirmation(enabled: System) -> None:
+    """S1.7-S1.10, S1.17: pending until the unit itself reports it; then who and when."""
+    command = await enabled.order(DISABLE)
+    assert (await enabled.standing()).enable_status == "pending_offline_disabled"
+
+    await enabled.dispatcher.step()
+    assert await enabled.state(command) is State.SENT
+    assert await enabled.acks(command) is AckVerdict.NEWS
+    assert await enabled.state(command) is State.ACKNOWLEDGED
+    assert (await enabled.standing()).od_confirmed is False
+    await enabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+
+    done = await enabled.command(command)
+    standing = await enabled.standing()
+    assert done.state is State.CONFIRMED
+    assert (standing.enable_status, standing.od_confirmed) == ("offline_disabled", True)
+    assert (standing.changed_by, standing.changed_at) == ("ada@example.com", done.finished_at)
+    assert await enabled.events(command) == [
+        "ordered",
+        "claimed",
+        "published",
+        "unit_applied",
+        "unit_reported",
+    ]
+
+
+async def test_what_is_sent_is_signed_for_this_unit_alone(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+
+    [(where, body)] = enabled.publisher.sent
+    sent = codec.decode_command(body)
+    imei = enabled.unit.imei
+    assert where == topic(imei, Channel.COMMAND)
+    assert (sent.id, sent.epoch, sent.attempt, sent.after_s) == (command.id, 1, 1, 0)
+    assert signing.verify(sent, imei, signing.unit_key(MASTER, imei))
+    assert not signing.verify(sent, an_imei(2), signing.unit_key(MASTER, an_imei(2)))
+
+
+async def test_a_heartbeat_confirms_without_an_ack(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+
+    await enabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+
+    assert await enabled.state(command) is State.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("mode", "epoch"),
+    [(Mode.ENABLED, 1), (Mode.OFFLINE_DISABLED, 0), (Mode.DISABLED, 1), (Mode.OFFLINE_DISABLED, 2)],
+)
+async def test_a_report_of_other_epoch_or_mode_is_no_proof(enabled: System, mode: Mode, epoch: int) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+
+    await enabled.reports(mode, epoch)
+
+    assert await enabled.state(command) is State.SENT
+
+
+async def test_a_command_that_was_never_sent_is_not_confirmed_by_a_report(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+
+    await enabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+
+    assert await enabled.state(command) is State.QUEUED
+
+
+async def test_a_ping_is_confirmed_by_its_ack_and_supersedes_nothing(enabled: System) -> None:
+    enable = await enabled.order(ENABLE)
+    ping = await enabled.order(PING)
+    await enabled.dispatcher.step()
+    await enabled.acks(enable)
+    await enabled.dispatcher.step()
+
+    await enabled.acks(ping, epoch=1)
+
+    assert (await enabled.state(ping), await enabled.state(enable)) == (State.CONFIRMED, State.ACKNOWLEDGED)
+    assert (await enabled.command(ping)).epoch == 0
+
+
+async def test_the_newest_wish_supersedes_the_open_one_under_a_higher_epoch(enabled: System) -> None:
+    first = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+
+    second = await enabled.order(ENABLE)
+
+    assert (await enabled.state(first), second.epoch) == (State.SUPERSEDED, first.epoch + 1)
+    assert (await enabled.standing()).enable_status == "pending_enabled"
+    assert await enabled.acks(first) is AckVerdict.NEWS
+    assert await enabled.state(first) is State.SUPERSEDED
+    assert (await enabled.events(first))[-1] == "late_ack"
+
+
+async def test_an_epoch_is_above_everything_the_unit_ever_reported(enabled: System) -> None:
+    """A database restored from an older backup must not use an epoch twice."""
+    await enabled.reports(Mode.ENABLED, 41)
+    assert (await enabled.order(ENABLE)).epoch == 42
+
+    await enabled.reports(Mode.ENABLED, 2**31 + 1)
+    assert (await enabled.order(ENABLE)).epoch == 43
+
+
+async def test_only_an_enabled_unit_can_be_offline_disabled(system: System) -> None:
+    """S1.17: refused in every other status, and the answer names it."""
+    with pytest.raises(NotEnabled, match="unknown"):
+        await system.order(DISABLE)
+    await system.reports(Mode.DISABLED)
+    with pytest.raises(NotEnabled, match="disabled"):
+        await system.order(DISABLE)
+    await system.reports(Mode.ENABLED)
+    await system.order(DISABLE)
+    with pytest.raises(NotEnabled, match="pending_offline_disabled"):
+        await system.order(DISABLE)
+
+
+async def test_an_offline_disable_needs_an_administrator_and_an_enable_does_not(enabled: System) -> None:
+    """S1.18."""
+    with pytest.raises(Forbidden):
+        await enabled.order(DISABLE, level=Level.TECHNICAL)
+    with pytest.raises(Forbidden):
+        await enabled.order(ENABLE, level=Level.OVERVIEW)
+    await enabled.order(ENABLE, level=Level.TECHNICAL)
+
+
+async def test_an_order_without_a_reason_is_refused(enabled: System) -> None:
+    with pytest.raises(Invalid):
+        async with enabled.pool.transaction() as conn:
+            await ledger.order(conn, enabled.unit, PING, a_deed(reason=" "), SETTINGS)
+
+
+async def test_a_terminated_unit_takes_no_commands(enabled: System) -> None:
+    async with enabled.pool.transaction() as conn:
+        await lifecycle.move(conn, enabled.unit.id, enabled.unit.lifecycle, Lifecycle.TERMINATED, a_deed())
+        gone = await units.by_id(conn, enabled.unit.id)
+        assert gone is not None
+        with pytest.raises(UnitTerminated):
+            await ledger.order(conn, gone, PING, a_deed(), SETTINGS)
+
+
+async def test_a_command_waits_for_contact_and_is_due_at_once_with_it(system: System) -> None:
+    command = await system.order(PING)
+    assert await system.dispatcher.step() == 0
+    assert await system.state(command) is State.QUEUED
+
+    await system.comes_online()
+
+    assert await system.dispatcher.step() == 1
+    assert await system.state(command) is State.SENT
+
+
+async def test_between_two_attempts_lies_the_pause_even_when_the_unit_speaks(enabled: System) -> None:
+    command = await enabled.order(PING)
+    enabled.publisher.answer = Published.FAILED
+    await enabled.dispatcher.step()
+
+    await enabled.reports(Mode.ENABLED)
+
+    again = await enabled.command(command)
+    assert again.state is State.QUEUED
+    assert again.attempted_at is not None
+    assert (again.due_at - again.attempted_at).total_seconds() == SETTINGS.command_pause_s
+    assert await enabled.dispatcher.step() == 0
+
+
+async def test_a_publish_that_nobody_heard_is_no_attempt(enabled: System) -> None:
+    command = await enabled.order(PING)
+    enabled.publisher.answer = Published.UNHEARD
+
+    await enabled.dispatcher.step()
+
+    unheard = await enabled.command(command)
+    assert (unheard.state, unheard.attempt, unheard.attempted_at) == (State.QUEUED, 0, None)
+    await enabled.reports(Mode.ENABLED)
+    enabled.publisher.answer = Published.TAKEN
+    assert await enabled.dispatcher.step() == 1
+
+
+async def test_one_command_at_a_time_is_on_the_way_and_an_enable_goes_first(
+    enabled: System,
+) -> None:
+    ping = await enabled.order(PING)
+    enable = await enabled.order(ENABLE)
+    await enabled.makes_due(ping)
+
+    await enabled.dispatcher.step()
+    # both were due: the enable goes first, and with it on the way the ping waits
+    await enabled.dispatcher.step()
+
+    sent = [codec.decode_command(body).id for _, body in enabled.publisher.sent]
+    assert sent[0] == enable.id
+
+
+async def test_a_silence_sends_it_again_and_after_the_last_attempt_waits_for_contact(enabled: System) -> None:
+    command = await enabled.order(PING)
+    for attempt in range(1, SETTINGS.command_attempts + 1):
+        await enabled.makes_due(command)
+        await enabled.dispatcher.step()
+        assert (await enabled.command(command)).attempt == attempt
+        await enabled.makes_due(command)
+        await enabled.reaper.step()
+
+    tired = await enabled.command(command)
+    assert tired.state is State.QUEUED
+    assert tired.due_at == tired.expires_at
+    await enabled.reports(Mode.ENABLED)
+    assert (await enabled.command(command)).due_at < tired.expires_at
+
+
+async def test_a_lapsed_lease_goes_back_and_its_holder_can_write_nothing_more(enabled: System) -> None:
+    """R15: the attempt's number fences a dispatcher that slept through its lease."""
+    command = await enabled.order(PING)
+    sendings = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that stops between its two steps
+    await enabled.makes_due(command)
+    await enabled.reaper.step()
+    await enabled.makes_due(command)
+    await enabled.dispatcher.step()
+
+    await enabled.dispatcher._settle(sendings, [Published.FAILED])  # noqa: SLF001
+
+    assert (await enabled.command(command)).attempt == 2
+    assert await enabled.state(command) is State.SENT
+
+
+async def test_a_life_that_ends_is_expired_and_late_evidence_still_confirms(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.sql(
+        "UPDATE command SET ordered_at = now() - interval '9 d', expires_at = now() - interval '1 s'"
+        " WHERE id = %s",
+        command.id,
+    )
+
+    await enabled.reaper.step()
+
+    assert await enabled.state(command) is State.EXPIRED
+    assert (await enabled.standing()).enable_status == "enabled"
+    await enabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+    assert await enabled.state(command) is State.CONFIRMED
+
+
+async def test_a_refusal_ends_a_command_with_the_units_reason(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+
+    await enabled.acks(command, result=AckResult.REFUSED, reason="hardware", epoch=0, mode=Mode.ENABLED)
+
+    refused = await enabled.command(command)
+    assert (refused.state, refused.refusal) == (State.REFUSED, "hardware")
+    assert (await enabled.standing()).enable_status == "enabled"
+
+
+async def test_an_ack_without_its_evidence_sends_the_command_again(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.acks(command)
+    await enabled.reports(Mode.ENABLED)
+    await enabled.makes_due(command)
+
+    await enabled.reaper.step()
+
+    assert await enabled.state(command) is State.QUEUED
+    assert (await enabled.events(command))[-1] == "no_evidence"
+
+
+async def test_acks_for_nothing_for_others_and_again_are_told_apart(enabled: System) -> None:
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
+        other = await units.by_imei(conn, an_imei(2))
+        assert other is not None
+        foreign = await ledger.order(conn, other, PING, a_deed(), SETTINGS)
+    command = await enabled.order(PING)
+    await enabled.dispatcher.step()
+
+    assert await enabled.acks(foreign) is AckVerdict.FOREIGN
+    assert await enabled.acks(command, command_id=UUID(str(uuid4()))) is AckVerdict.UNKNOWN
+    assert await enabled.acks(command) is AckVerdict.NEWS
+    assert await enabled.acks(command) is AckVerdict.REPEATED
+    assert await enabled.state(foreign) is State.QUEUED
+
+
+async def test_dispatchers_at_once_never_send_the_same_attempt(enabled: System) -> None:
+    """R15."""
+    await enabled.order(PING)
+    twin = Dispatcher("twin", range(100), enabled.publisher, enabled.pool, keys(), SETTINGS)
+
+    claimed = [await enabled.dispatcher._claim(), await twin._claim()]  # noqa: SLF001 - between claim and publish
+
+    assert sorted(map(len, claimed)) == [0, 1]
+
+
+async def test_a_dispatcher_of_other_partitions_leaves_it_alone(enabled: System) -> None:
+    await enabled.order(PING)
+    last = int(enabled.unit.imei.partition)
+    elsewhere = range(last + 1, 100) if last < 99 else range(last)
+    other = Dispatcher("other", elsewhere, enabled.publisher, enabled.pool, keys(), SETTINGS)
+
+    assert await other.step() == 0
+
+
+async def test_the_database_itself_refuses_what_must_never_be(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    for statement in (
+        "UPDATE command SET state = 'confirmed' WHERE id = %s",
+        "UPDATE command SET finished_at = now() WHERE id = %s",
+        "UPDATE command SET epoch = 0 WHERE id = %s",
+        "UPDATE command SET refusal = 'x' WHERE id = %s",
+        "UPDATE command SET mode = 'enabled', after_s = 86400 WHERE id = %s",
+    ):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await enabled.sql(statement, command.id)
