@@ -11,9 +11,12 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
+
+from prometheus_client import Histogram
+from psycopg.rows import DictRow
 
 from commands import docket
 from commands.docket import Command, Docket
@@ -22,6 +25,7 @@ from protocol import codec, messages, signing
 from protocol.identity import Imei
 from protocol.messages import Mode
 from protocol.topics import Channel, topic
+from runtime.clock import now
 from runtime.retry import until_stopped
 from runtime.settings import Commands, Database, Keys
 from storage.notices import wake
@@ -32,6 +36,12 @@ BATCH = 200
 POLL_S = 1.0
 RECHECK = timedelta(seconds=60)
 """A unit that does not listen is looked at again after so long, in case its contact was missed."""
+
+CONTACT_TO_PUBLISH = Histogram(
+    "heliograph_contact_to_publish_seconds",
+    "seconds from the contact of a unit that a new command waited for to its publish",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
+)
 
 SQL = load(__file__)
 
@@ -64,6 +74,15 @@ class Sending:
     command: Command
     imei: Imei
     key_generation: int
+    contact_at: datetime | None
+    """When the unit came, if the command had waited for just that."""
+
+    @classmethod
+    def of(cls, command: Command, due: DictRow) -> Sending:
+        """Put together what was claimed and what the claim found out."""
+        came = due["contact_at"]
+        waited = came is not None and came > command.ordered_at and command.attempt == 1
+        return cls(command, Imei(due["imei"]), due["key_generation"], came if waited else None)
 
 
 class Dispatcher:
@@ -120,25 +139,24 @@ class Dispatcher:
             )
             if not found:
                 return []
-            now = found[0]["now"]
-            book = Docket((Command.from_row(due) for due in found), now=now, actor=self._name)
+            moment = found[0]["now"]
+            book = Docket((Command.from_row(due) for due in found), now=moment, actor=self._name)
             sendings = []
             for due in found:
                 command = Command.from_row(due)
                 if due["listening"]:
-                    book.move(
+                    claimed = book.move(
                         command,
                         State.SENDING,
                         "claimed",
                         evidence={},
                         attempt=command.attempt + 1,
-                        attempted_at=now,
-                        due_at=now + lease,
+                        attempted_at=moment,
+                        due_at=moment + lease,
                     )
-                    claimed = book.get(command.id) or command
-                    sendings.append(Sending(claimed, Imei(due["imei"]), due["key_generation"]))
+                    sendings.append(Sending.of(claimed, due))
                 else:
-                    book.change(command, due_at=now + RECHECK)
+                    book.change(command, due_at=moment + RECHECK)
             await book.write(conn)
         return sendings
 
@@ -146,9 +164,12 @@ class Dispatcher:
         command, imei = sending.command, sending.imei
         key = signing.unit_key(self._keys.master(sending.key_generation), imei)
         body = codec.encode(signing.sign(on_wire(command), imei, key))
-        return await self._publisher.publish(
+        outcome = await self._publisher.publish(
             topic(imei, Channel.COMMAND), body, expiry_s=round(self._settings.command_lease_s)
         )
+        if sending.contact_at is not None:
+            CONTACT_TO_PUBLISH.observe((now() - sending.contact_at).total_seconds())
+        return outcome
 
     async def _settle(self, sendings: Sequence[Sending], outcomes: Sequence[Published]) -> None:
         """Write down what the broker said, unless the unit's own answer was quicker or the lease is gone."""

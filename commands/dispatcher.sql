@@ -1,7 +1,7 @@
 -- :due
 -- Lock queued commands that are due, enables first, and tell whether their units are expected to
 -- listen: present or in contact just now, and nothing else on the way to them.
-SELECT c.*, u.imei, u.key_generation, now(),
+SELECT c.*, u.imei, u.key_generation, greatest(s.live_contact_at, s.presence_at) AS contact_at, now(),
        coalesce(s.presence = 'online'
                     AND greatest(s.contact_at, s.presence_at) > now() - 2 * make_interval(secs => u.expected_interval_s)
                 OR s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)

@@ -96,8 +96,8 @@ class Docket:
 
     def move(
         self, command: Command, to: State, event: str, *, evidence: dict[str, Any], **changes: Any
-    ) -> None:
-        """Move a command and write down why; `changes` are further fields of it."""
+    ) -> Command:
+        """Move a command, write down why, and give it as it then stands; `changes` are further fields."""
         check(command.state, to)
         if to in FINAL:
             changes["finished_at"] = self.now
@@ -106,6 +106,7 @@ class Docket:
         moved = replace(command, state=to, **changes)
         self._note(moved, command.state, event, evidence)
         self._put(moved)
+        return moved
 
     def enter(self, command: Command, *, evidence: dict[str, Any]) -> None:
         """Take in a command that was just made in this transaction."""

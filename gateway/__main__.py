@@ -18,6 +18,7 @@ from gateway.uplink import Uplink
 from runtime import logs
 from runtime.entry import enter
 from runtime.health import Health
+from runtime.retry import until_stopped
 from runtime.services import run
 from runtime.settings import Broker, Commands, Database, Gateway, Keys, read
 from runtime.settings import Health as HealthSettings
@@ -66,7 +67,7 @@ async def serve(name: str, partitions: range) -> None:
         await run(
             {
                 "health": health.serve,
-                "days": days.serve,
+                "days": partial(until_stopped, "days", days.serve),
                 "ingest": ingest.serve,
                 "uplink": uplink.serve,
                 "downlink": downlink.serve,

@@ -66,6 +66,7 @@ class Ingest:
         self._queue.append((delivery, now(), live))
         self._arrived.set()
         metrics.RECEIVED.inc()
+        metrics.REDELIVERED.inc(delivery.again)
         metrics.UNACKNOWLEDGED.inc()
         return self._has_room
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 RECEIVED = Counter("heliograph_messages_received", "messages that the broker delivered")
+REDELIVERED = Counter(
+    "heliograph_messages_redelivered", "messages delivered again because the ack was missing"
+)
 VERDICTS = Counter("heliograph_messages", "messages by verdict", ["verdict"])
 HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats seen in messages, new or repeated", ["kind"])
 DEAD_LETTERS = Counter("heliograph_dead_letters", "messages, readings and backlog entries lost", ["reason"])
@@ -20,9 +23,4 @@ BATCH_SECONDS = Histogram(
 )
 PUBLISHED = Counter(
     "heliograph_commands_published", "publishes of commands by what the broker answered", ["outcome"]
-)
-CONTACT_TO_PUBLISH = Histogram(
-    "heliograph_contact_to_publish_seconds",
-    "seconds from a waiting unit's contact to the publish of its command",
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
 )

@@ -42,13 +42,17 @@ class TakenOver(Conflict):
 
 
 class Delivery(NamedTuple):
-    """A message as the broker delivered it; `fault` is set when its packet cannot be read."""
+    """A message as the broker delivered it.
+
+    `again` when an earlier delivery was never acknowledged; `fault` when the packet cannot be read.
+    """
 
     session: Session
     packet_id: int | None
     topic: str
     body: bytes
     retained: bool
+    again: bool
     fault: str | None = None
 
 
@@ -236,8 +240,12 @@ def _read_publish(session: Session, packet: bytes) -> Delivery:
         if isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
             raise
         # The codec panics, with a BaseException of its own, on text that is not UTF-8.
-        return Delivery(session, _salvaged_id(packet), "", packet, retained=False, fault=str(error))
-    return Delivery(session, publish.packet_id, publish.topic, publish.payload, publish.retain)
+        return Delivery(
+            session, _salvaged_id(packet), "", packet, retained=False, again=False, fault=str(error)
+        )
+    return Delivery(
+        session, publish.packet_id, publish.topic, publish.payload, publish.retain, publish.duplicate
+    )
 
 
 def _salvaged_id(packet: bytes) -> int | None:

@@ -65,27 +65,23 @@ class Uplink:
 
     async def _run(self, stop: asyncio.Event) -> None:
         """Run one session, from connect to its end."""
-        async with asyncio.TaskGroup() as group:
-            session = await self._connect()
-            tasks = [
-                group.create_task(session.keep_alive(self._gateway.gateway_keepalive_s)),
-                group.create_task(_fail_when_ended(session)),
-            ]
-            try:
-                async with asyncio.timeout(CONNECT_S):
-                    await self._subscribe(session)
-                self._tell(subscribed=True)
+        session = await self._open()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(session.keep_alive(self._gateway.gateway_keepalive_s)),
+                    group.create_task(_fail_when_ended(session)),
+                ]
+                await self._begin(session)
                 await stop.wait()
                 await self._ingest.finished.wait()
-            except TimeoutError:
-                raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
-            finally:
-                self._tell(subscribed=False)
-                session.close()
                 for task in tasks:
                     task.cancel()
+        finally:
+            self._tell(subscribed=False)
+            session.close()
 
-    async def _connect(self) -> Session:
+    async def _open(self) -> Session:
         connect = mqtt5.ConnectPacket(
             self._name,
             username=self._name,
@@ -101,14 +97,23 @@ class Uplink:
                 _, session = await asyncio.get_running_loop().create_connection(
                     lambda: Session(connect, self._ingest.take), self._broker.host, self._broker.port, ssl=tls
                 )
-                self._ingest.connected(session)
-                welcome = await session.accepted
         except (OSError, TimeoutError) as error:
             raise BrokerGone(
                 "The broker cannot be reached.", why=str(error) or type(error).__name__
             ) from error
-        log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+        self._ingest.connected(session)
         return session
+
+    async def _begin(self, session: Session) -> None:
+        """Wait to be let in, and subscribe."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                welcome = await session.accepted
+                log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+                await self._subscribe(session)
+        except TimeoutError:
+            raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+        self._tell(subscribed=True)
 
     async def _subscribe(self, session: Session) -> None:
         """Subscribe to what is served, whatever the broker remembers, and to nothing else."""
