@@ -1,0 +1,97 @@
+"""No heartbeat that the broker handed over is lost, whenever the gateway dies, and none counts twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.processes import until
+from tests.acceptance.stack import Stack, ledger, running
+
+UNITS = 500
+INTERVAL_S = 0.7
+KILLS = 10
+HITS = 7
+LEAST = 20_000
+SEED = 20261122
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with running() as stack:
+        yield stack
+
+
+@pytest.mark.timeout(420)
+def test_ten_kills_under_load_lose_nothing_and_double_nothing(stack: Stack, tmp_path: Path) -> None:
+    """R1, R2: a kill counts when the broker had delivered what was not acknowledged yet."""
+    stack.enrol_fleet(UNITS, SEED)
+    dice = random.Random(SEED)  # noqa: S311 - seeded, not secret
+    gateway = stack.start_gateway()
+    truth = tmp_path / "ledger.jsonl"
+    fleet = stack.start(
+        *("simulator", "fleet", "--units", str(UNITS), "--interval", str(INTERVAL_S), "--seed", str(SEED)),
+        *("--ledger", truth),
+    )
+    assert until(lambda: stack.metric("heliograph_messages_received_total") > 3 * UNITS, 60), (
+        fleet.last_words()
+    )
+    began, before = time.monotonic(), len(ledger(truth, "heartbeats_sent"))
+
+    hits = 0
+    for _ in range(KILLS):
+        time.sleep(dice.uniform(1.5, 4.0))  # the moment of the kill is the experiment
+        gateway.tell(signal.SIGKILL)
+        gateway.end()
+        gateway = stack.start_gateway()
+        hits += until(lambda: stack.metric("heliograph_messages_redelivered_total") > 0, 2)
+    sent = len(ledger(truth, "heartbeats_sent")) - before
+    rate = sent / (time.monotonic() - began)
+    assert until(lambda: len(ledger(truth, "heartbeats_acked")) > LEAST, 60)
+    assert fleet.end() == 0, fleet.last_words()
+    assert until(stack.drained, 30)
+
+    stored = stack.stored()
+    acknowledged, everything = ledger(truth, "heartbeats_acked"), ledger(truth, "heartbeats_sent")
+    assert rate >= 500, f"the load was only {rate:.0f} heartbeats/s"
+    assert hits >= HITS, f"only {hits} of {KILLS} kills left delivered messages unacknowledged"
+    assert len(acknowledged) >= LEAST
+    assert acknowledged - set(stored) == set(), "lost"
+    assert set(stored) - everything == set(), "never sent"
+    assert len(stored) == len(set(stored)), "doubled"
+
+
+@pytest.mark.timeout(240)
+def test_five_thousand_messages_behind_a_stopped_gateway_arrive(stack: Stack, tmp_path: Path) -> None:
+    stack.enrol_fleet(200, SEED)
+    stack.start_gateway().end()
+    truth = tmp_path / "ledger.jsonl"
+    fleet = stack.start(
+        "simulator", "fleet", "--units", "200", "--interval", "0.3", "--seed", str(SEED), "--ledger", truth
+    )
+    assert until(lambda: truth.exists() and len(ledger(truth, "heartbeats_acked")) >= 5_000, 60)
+    assert fleet.end() == 0, fleet.last_words()
+    acknowledged = ledger(truth, "heartbeats_acked")
+
+    stack.start_gateway()
+    assert until(lambda: len(stack.stored()) >= len(acknowledged), 60)
+
+    stored = stack.stored()
+    assert len(acknowledged) >= 5_000
+    assert sorted(stored) == sorted(acknowledged)
+
+
+def test_a_second_gateway_of_the_same_name_stands_by_and_takes_over(stack: Stack) -> None:
+    first = stack.start_gateway()
+    second = stack.start("gateway", env={"HELIOGRAPH_HEALTH_PORT": "0"})
+    assert until(lambda: "standing_by" in second.last_words(500), 20)
+
+    first.tell(signal.SIGKILL)
+    first.end()
+
+    assert until(lambda: "uplink_subscribed" in second.last_words(500), 20)
