@@ -39,11 +39,11 @@ class IndependentUnit:
         self._host, self._port = host, port
 
     def connect(self, wait_s: float = WAIT_S) -> bool:
-        """Connect, subscribe, say that we are here; False when the broker did not let us in."""
+        """Connect, subscribe, say that we are here; try again every second, False after `wait_s`."""
+        self._client.reconnect_delay_set(1, 1)
         self._client.connect(self._host, self._port, keepalive=60)
         self._client.loop_start()
         if not self._subscribed.wait(wait_s):
-            self._client.loop_stop()
             return False
         self._publish("presence", self._presence("online"), retain=True)
         return True
@@ -56,6 +56,12 @@ class IndependentUnit:
         self._publish("heartbeat", json.dumps(body))
         return self.seq
 
+    def obey(self, command: dict[str, Any]) -> None:
+        """Do what a command says, if it may be done, and answer; the report is another matter."""
+        answer = self._answer(command) | {"v": 1, "command_id": command["id"], "attempt": command["attempt"]}
+        self.answers.append(answer | {"epoch": self.epoch, "mode": self.mode})
+        self._client.publish(self._topic("ack"), json.dumps(self.answers[-1]), qos=1)
+
     def say(self, channel: str, body: str | bytes, *, partition: str | None = None) -> None:
         """Publish any bytes on one of our topics, wrong ones included."""
         self._publish(channel, body, topic=f"scu/v1/{partition or self.imei[-2:]}/{self.imei}/{channel}")
@@ -65,14 +71,6 @@ class IndependentUnit:
         self._publish("presence", self._presence("offline"), retain=True)
         self._client.disconnect()
         self._client.loop_stop()
-
-    def wait(self, condition: Any, what: str) -> None:
-        """Wait until something that we do or hear is so."""
-        deadline = time.monotonic() + WAIT_S
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{what} did not happen within {WAIT_S} s")
-            time.sleep(0.02)
 
     def _report(self) -> dict[str, Any]:
         identity = {"v": 1, "life": self.life, "boot": self.boot, "seq": self.seq}
@@ -101,20 +99,11 @@ class IndependentUnit:
     def _told(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         command = json.loads(message.payload)
         self.received.append(command)
-        if not self.obeys:
-            return
-        answer = self._answer(command) | {
-            "v": 1,
-            "command_id": command["id"],
-            "attempt": command["attempt"],
-            "epoch": self.epoch,
-            "mode": self.mode,
-        }
-        self.answers.append(answer)
-        client.publish(self._topic("ack"), json.dumps(answer), qos=1)
-        if answer["result"] == "applied" and command["kind"] == "set_mode":
-            self.seq += 1
-            client.publish(self._topic("heartbeat"), json.dumps(self._report()), qos=1)
+        if self.obeys:
+            self.obey(command)
+            if self.answers[-1]["result"] == "applied" and command["kind"] == "set_mode":
+                self.seq += 1
+                client.publish(self._topic("heartbeat"), json.dumps(self._report()), qos=1)
 
     def _answer(self, command: dict[str, Any]) -> dict[str, Any]:
         if not hmac.compare_digest(command.get("mac", ""), self.sign(command)):

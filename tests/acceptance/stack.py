@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import psycopg
 from psycopg.rows import TupleRow
 
-from deploy.local import broker, postgres
+from deploy.local import broker, logins, postgres
 from deploy.local.account import servers_account
 from deploy.local.folder import Folder, open_folder
 from deploy.local.postgres import Role
@@ -80,13 +80,22 @@ class Stack:
         assert child.ended is None, child.last_words()
         return child
 
+    @property
+    def api_url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+    def start_api(self) -> Child:
+        """Start the API and wait until it answers."""
+        child = self.start("api")
+        ready = until(lambda: child.ended is not None or answers(f"{self.api_url}/readyz"), READY_S)
+        assert ready, child.last_words()
+        assert child.ended is None, child.last_words()
+        return child
+
     def gateway_ready(self) -> bool:
         """Whether the gateway says that it is ready."""
-        try:
-            with urlopen(f"http://127.0.0.1:{self.health_port}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        return answers(f"http://127.0.0.1:{self.health_port}/readyz")
 
     def metric(self, name: str) -> float:
         """Read a figure of the gateway; 0 before it was first counted."""
@@ -152,6 +161,13 @@ class Stack:
 
 
 @contextmanager
+def following(stack: Stack) -> Iterator[None]:
+    """Have enrolments reach the broker by themselves until the block ends."""
+    with logins.follow(stack.database.url(), stack.refresh_logins, print):
+        yield
+
+
+@contextmanager
 def running() -> Iterator[Stack]:
     """Run a stack in a folder of its own until the block ends."""
     account = servers_account()
@@ -168,6 +184,15 @@ def running() -> Iterator[Stack]:
         finally:
             for child in reversed(system.children):
                 child.end()
+
+
+def answers(address: str) -> bool:
+    """Whether a page answers with 200."""
+    try:
+        with urlopen(address, timeout=5) as answer:  # noqa: S310 - ours, on loopback
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
 
 
 def ledger(path: Path, event: str) -> set[Key]:

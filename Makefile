@@ -1,0 +1,42 @@
+# Words that a newcomer needs; `make` alone lists them. POSIX sh only: a bare machine has nothing else.
+PYTHON ?= python3
+UNITS ?= 50
+DURATION ?=
+JSON ?=
+ONLY ?=
+ARGS ?=
+
+VENV := .venv
+READY := $(VENV)/ready
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench documents
+
+help: ## list these words
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r word meaning; do printf '%-16s %s\n' "$$word" "$$meaning"; done
+
+setup: $(READY) ## make the virtual environment from the hash-pinned requirements
+
+check: $(READY) ## formatting, lint, types and import contracts
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: $(READY) ## every test: unit, integration, acceptance, architecture (ARGS="-k word")
+	$(RUN) -m pytest $(ARGS)
+
+demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 DURATION=30 JSON=out.json)
+	$(RUN) -m deploy.local demo --units $(UNITS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))
+
+bench: $(READY) ## measure, beside the baselines (ONLY=ingest)
+	$(RUN) -m bench $(ONLY)
+
+$(READY): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo 'Python 3.11 or newer is needed: type `sudo apt install python3`, or name one with `make PYTHON=python3.11`.' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'This Python cannot make virtual environments: type `sudo apt install python3-venv`.' >&2; exit 1; }
+	@echo 'Setting up $(VENV); this takes about a minute, once.'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,175 @@
+"""Commands: one is ordered, and followed until the unit itself has confirmed it (S1.17, S1.18)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
+from starlette.responses import JSONResponse
+
+from api.auth import CanCommand, CanRead
+from api.connection import Transaction
+from api.once import OnlyOnce
+from api.paging import Page, PageQuery, Place, behind, page
+from api.problems import documented
+from api.routes.units import UnitName
+from api.shapes import Reason, Shape
+from commands import ledger
+from commands.docket import Command
+from commands.ledger import CommandNotFound, Event
+from commands.policy import Wish
+from commands.states import State
+from protocol.identity import Imei, SerialNumber
+from protocol.messages import CommandKind, Mode
+from registry import units
+from registry.audit import Deed
+from registry.permissions import Caller
+from registry.units import Unit
+from runtime import clock
+from runtime.settings import Commands
+from storage.sql import Connection
+
+router = APIRouter(prefix="/v1", tags=["commands"])
+
+
+async def settings_of(request: Request) -> Commands:
+    """Give the deadlines of commands."""
+    settings: Commands = request.app.state.commands
+    return settings
+
+
+Deadlines = Annotated[Commands, Depends(settings_of)]
+
+
+class BeforeCommand(Place):
+    """The last command of a page."""
+
+    id: UUID
+
+
+class NewCommand(Shape):
+    """What is wanted of a unit, and why."""
+
+    kind: CommandKind
+    mode: Mode | None = None
+    after_s: Annotated[
+        int, Field(strict=True, description="0 = off now; from 86400 = off after so long without contact.")
+    ] = 0
+    reason: Reason
+
+    @property
+    def wish(self) -> Wish:
+        """The wish itself; `WishMakesNoSense` when the fields do not fit each other."""
+        return Wish(kind=self.kind, mode=self.mode, after_s=self.after_s)
+
+
+class CommandView(Shape):
+    """One command; `attempt` counts the sendings, `refusal` is the unit's own reason."""
+
+    id: UUID
+    imei: Imei
+    serial_number: SerialNumber
+    kind: CommandKind
+    mode: Mode | None
+    after_s: int
+    epoch: int
+    state: State
+    reason: str
+    ordered_by: str
+    ordered_at: datetime
+    expires_at: datetime
+    attempt: int
+    attempted_at: datetime | None
+    acknowledged_at: datetime | None
+    finished_at: datetime | None
+    refusal: str | None
+
+    @classmethod
+    def of(cls, command: Command, unit: Unit, **further: object) -> Self:
+        """Show a command of a unit."""
+        names = cls.model_fields.keys() - {"imei", "serial_number", *further}
+        told = {name: getattr(command, name) for name in names}
+        return cls.model_validate(told | further | {"imei": unit.imei, "serial_number": unit.serial_number})
+
+
+class EventView(Shape):
+    """One thing that happened to a command, with its evidence."""
+
+    at: datetime
+    event: str
+    from_state: State | None
+    to_state: State
+    attempt: int
+    actor: str
+    evidence: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """Show an event."""
+        return cls.model_validate({name: getattr(event, name) for name in cls.model_fields})
+
+
+class CommandStory(CommandView):
+    """One command and everything that happened to it, oldest first."""
+
+    events: list[EventView]
+
+
+@router.post(
+    "/units/{unit}/commands",
+    status_code=202,
+    response_model=CommandView,
+    responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+)
+async def order_command(
+    unit: UnitName,
+    wanted: NewCommand,
+    caller: CanCommand,
+    conn: Transaction,
+    once: OnlyOnce,
+    settings: Deadlines,
+) -> JSONResponse:
+    """Queue a command; it leaves when the unit next listens. An offline-disable needs the admin level."""
+
+    async def work() -> CommandView:
+        found = await units.by_identity(conn, unit, scope=caller.scope)
+        deed = Deed(by=caller, now=clock.now(), reason=wanted.reason)
+        return CommandView.of(await ledger.order(conn, found, wanted.wish, deed, settings), found)
+
+    return await once.answer(202, work, under="/v1/commands")
+
+
+@router.get("/units/{unit}/commands", responses=documented(401, 404, 422, 503))
+async def list_commands(
+    unit: UnitName, query: Annotated[PageQuery, Query()], caller: CanRead, conn: Transaction
+) -> Page[CommandView]:
+    """List a unit's commands, newest first."""
+    last = behind(BeforeCommand, query.cursor)
+    found = await units.by_identity(conn, unit, scope=caller.scope)
+    ordered = await ledger.of_unit(conn, found.id, limit=query.limit + 1, before=last.id if last else None)
+    shown = [CommandView.of(command, found) for command in ordered]
+    return page(
+        shown,
+        query.limit,
+        lambda command: BeforeCommand(id=command.id),
+    )
+
+
+@router.get("/commands/{command_id}", responses=documented(401, 404, 422, 503))
+async def show_command(command_id: UUID, caller: CanRead, conn: Transaction) -> CommandStory:
+    """Show one command with its events."""
+    command, unit = await _within(conn, command_id, caller)
+    events = [EventView.of(event) for event in await ledger.events(conn, command_id)]
+    return CommandStory.of(command, unit, events=events)
+
+
+async def _within(conn: Connection, command_id: UUID, caller: Caller) -> tuple[Command, Unit]:
+    """Give a command and its unit; one outside the caller's scope is not there."""
+    command = await ledger.by_id(conn, command_id)
+    unit = await units.by_id(conn, command.unit_id)
+    if unit is None or not caller.sees(unit.entity_id):
+        raise CommandNotFound("There is no command with this id.", id=str(command_id))
+    return command, unit

@@ -1,0 +1,154 @@
+"""Units as people ask for them: a list, one by any of its names (S1.1-S1.11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+
+from api.auth import CanRead
+from api.connection import Transaction
+from api.paging import Page, PageQuery, Place, behind, page
+from api.problems import documented
+from api.shapes import Id, Shape
+from commands import ledger
+from commands.ledger import Standing
+from protocol.identity import Imei, SerialNumber
+from protocol.messages import Mode, PresenceState
+from registry import units
+from registry.lifecycle import Lifecycle
+from registry.units import Filter, Unit
+from runtime import clock
+from storage.sql import Connection
+from telemetry import status
+from telemetry.status import Status
+
+router = APIRouter(prefix="/v1", tags=["units"])
+
+UnitName = Annotated[str, Path(description="IMEI or serial number.")]
+
+
+class UnitQuery(PageQuery):
+    """Which units."""
+
+    serial: Annotated[str, Query(max_length=40, description="What the serial number begins with.")] = ""
+    entity_id: Id | None = None
+    lifecycle: Lifecycle | None = None
+
+
+class AfterSerial(Place):
+    """The last serial number of a page."""
+
+    serial_number: SerialNumber
+
+
+class EntityName(Shape):
+    """Who holds a unit."""
+
+    id: int
+    name: str
+
+
+class Reported(Shape):
+    """A unit's newest heartbeat; times of the unit's own clock are seconds since 1970 as sent."""
+
+    at: datetime
+    unit_ts: int | None
+    life: int
+    boot: int
+    seq: int
+    mode: Mode
+    epoch: int
+    output: bool | None
+    next_s: int | None
+    fw: str | None
+    readings: dict[str, Any]
+
+    @classmethod
+    def of(cls, told: Status | None) -> Self | None:
+        """Show what a unit reported; None before its first heartbeat."""
+        if told is None or told.reported_at is None:
+            return None
+        return cls.model_validate(
+            {"at": told.reported_at}
+            | {name: getattr(told, name) for name in cls.model_fields if name != "at"}
+        )
+
+
+class UnitView(Shape):
+    """One unit: who it is, how it was told to be, and what it says."""
+
+    imei: Imei
+    serial_number: SerialNumber
+    control_unit: str
+    entity: EntityName
+    product_type: str | None
+    lifecycle: Lifecycle
+    expected_interval_s: int
+    enrolled_at: datetime
+    enable_status: str
+    enable_status_changed_at: datetime | None
+    enable_status_changed_by: str | None
+    od_confirmed: Literal["yes", "no", "unknown"]
+    pending_command: UUID | None
+    last_contact_at: datetime | None
+    presence: PresenceState | None
+    reported: Reported | None
+
+    @classmethod
+    def of(cls, unit: Unit, standing: Standing, told: Status | None, now: datetime) -> Self:
+        """Show a unit."""
+        return cls(
+            imei=unit.imei,
+            serial_number=unit.serial_number,
+            control_unit=f"{unit.imei} {unit.serial_number}",
+            entity=EntityName(id=unit.entity_id, name=unit.entity_name),
+            product_type=unit.product_type,
+            lifecycle=unit.lifecycle,
+            expected_interval_s=unit.expected_interval_s,
+            enrolled_at=unit.enrolled_at,
+            enable_status=standing.enable_status,
+            enable_status_changed_at=standing.changed_at,
+            enable_status_changed_by=standing.changed_by,
+            od_confirmed={None: "unknown", True: "yes", False: "no"}[standing.od_confirmed],
+            pending_command=standing.pending_command,
+            last_contact_at=told and told.contact_at,
+            presence=told and told.present(unit.expected_interval_s, now),
+            reported=Reported.of(told),
+        )
+
+
+@router.get("/units", responses=documented(401, 422, 503))
+async def list_units(
+    query: Annotated[UnitQuery, Query()], caller: CanRead, conn: Transaction
+) -> Page[UnitView]:
+    """List units by serial number; the parts of a serial number are found by its beginning."""
+    last = behind(AfterSerial, query.cursor)
+    found = await units.page(
+        conn,
+        scope=caller.scope,
+        wanted=Filter(entity_id=query.entity_id, serial_prefix=query.serial, lifecycle=query.lifecycle),
+        after=last.serial_number if last else "",
+        limit=query.limit + 1,
+    )
+    shown = await views(conn, found)
+    return page(shown, query.limit, lambda view: AfterSerial(serial_number=view.serial_number))
+
+
+@router.get("/units/{unit}", responses=documented(401, 404, 422, 503))
+async def show_unit(unit: UnitName, caller: CanRead, conn: Transaction) -> UnitView:
+    """Show one unit."""
+    [view] = await views(conn, [await units.by_identity(conn, unit, scope=caller.scope)])
+    return view
+
+
+async def views(conn: Connection, found: Sequence[Unit]) -> list[UnitView]:
+    """Gather what is known of units."""
+    ids = [unit.id for unit in found]
+    standings = await ledger.standings(conn, ids)
+    told = await status.of_units(conn, ids)
+    now = clock.now()
+    return [UnitView.of(unit, standings[unit.id], told.get(unit.id), now) for unit in found]

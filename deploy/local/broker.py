@@ -1,0 +1,171 @@
+"""A Mosquitto of our own: a generated configuration, a free port on 127.0.0.1, nobody anonymous."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.local.account import Account
+from deploy.local.folder import Folder, write_private
+from deploy.local.processes import Child, until
+from runtime.errors import Unavailable
+
+UPLINK = "gateway-0-99"
+DOWNLINK = "downlink-0-99"
+
+PACKET_BYTES = 1_048_576
+"""Larger packets cut the connection. The wire's limit is 64 KiB: what is over it must reach us to be told."""
+
+QUEUE_BYTES = 1 << 30
+"""What waits for a gateway that is away, at most; counted in messages the broker drops them silently."""
+
+HASH_ROUNDS = 101
+READY_S = 20.0
+SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/sbin")
+"""Where systems put servers; an ordinary user's PATH leaves these folders out."""
+
+CONFIGURATION = """\
+listener {port} 127.0.0.1
+allow_anonymous false
+use_username_as_clientid true
+password_file {logins}
+acl_file {access}
+
+max_inflight_messages 0
+max_queued_messages 0
+max_queued_bytes {queue_bytes}
+max_packet_size {packet_bytes}
+set_tcp_nodelay true
+
+persistence true
+persistence_location {home}/
+autosave_interval 30
+persistent_client_expiration 14d
+
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+"""
+
+ACCESS = f"""\
+user {UPLINK}
+topic read scu/v1/+/+/heartbeat
+topic read scu/v1/+/+/ack
+topic read scu/v1/+/+/presence
+topic read $SYS/#
+
+user {DOWNLINK}
+topic write scu/v1/+/+/command
+topic read $SYS/#
+
+pattern write scu/v1/+/%u/heartbeat
+pattern write scu/v1/+/%u/ack
+pattern write scu/v1/+/%u/presence
+pattern read scu/v1/+/%u/command
+"""
+"""A pattern binds a unit to its own IMEI, so the list never changes."""
+
+
+class NoBroker(Unavailable):
+    """Mosquitto is not installed."""
+
+
+class BrokerFailed(Unavailable):
+    """Mosquitto does not start."""
+
+
+class Server:
+    """A running broker; made by `serve`."""
+
+    def __init__(self, child: Child, port: int, logins: Path) -> None:
+        self.child = child
+        self.port = port
+        self.logins = logins
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.child.pid
+
+    @property
+    def url(self) -> str:
+        """Say where clients connect."""
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def reload(self) -> None:
+        """Make it read the password file again; clients whose login is gone are cut."""
+        self.child.tell(signal.SIGHUP)
+
+
+@contextmanager
+def serve(folder: Folder, account: Account) -> Iterator[Server]:
+    """Run the broker of this folder until the block ends."""
+    program = find()
+    home = folder.owned("mosquitto", account)
+    logins, access = home / "logins", home / "access"
+    if not logins.exists():
+        write_private(logins, backend_logins(folder).read_text(encoding="ascii"), owner=account)
+    write_private(access, ACCESS, owner=account)
+    port = folder.port("mosquitto")
+    configuration = CONFIGURATION.format(
+        port=port,
+        logins=logins,
+        access=access,
+        home=home,
+        queue_bytes=QUEUE_BYTES,
+        packet_bytes=PACKET_BYTES,
+    )
+    write_private(home / "mosquitto.conf", configuration, owner=account)
+    child = Child(
+        [program, "-c", home / "mosquitto.conf"],
+        env={"PATH": os.defpath, "TZ": "UTC"},
+        log=folder.log("mosquitto"),
+        account=account,
+    )
+    try:
+        until(lambda: child.ended is not None or _listens(port), READY_S)
+        if child.ended is not None or not _listens(port):
+            raise BrokerFailed("Mosquitto does not start.", said=child.last_words())
+        yield Server(child, port, logins)
+    finally:
+        child.end()
+
+
+def find() -> str:
+    """Find the program; `NoBroker` when it is not installed."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN])
+    program = shutil.which("mosquitto", path=path)
+    if program is None:
+        raise NoBroker("Mosquitto is missing; type `sudo apt install mosquitto`.")
+    return program
+
+
+def login(user: str, password: str) -> str:
+    """Give one line of the broker's password file."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ROUNDS, 64)
+    return f"{user}:$7${HASH_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
+
+
+def backend_logins(folder: Folder) -> Path:
+    """Give the file of the backend's own lines, which stand before the units' in the password file."""
+    file = folder.path / "backend-logins"
+    if not file.exists():
+        passwords: Mapping[str, str] = {UPLINK: folder.secrets.uplink, DOWNLINK: folder.secrets.downlink}
+        write_private(file, "".join(login(user, password) for user, password in passwords.items()))
+    return file
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

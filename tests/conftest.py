@@ -1,0 +1,105 @@
+"""What all tests stand on: a real PostgreSQL per run, a database per test, no way out of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+from collections.abc import Generator, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import psycopg
+import pytest
+from psycopg import sql
+
+from deploy.local import postgres
+from deploy.local.account import servers_account
+from deploy.local.folder import open_folder
+from deploy.local.postgres import Role, Server
+from runtime.settings import Database
+from storage.migrate import migrate
+
+TEMPLATE = "template_heliograph"
+LOOPBACK = ("127.", "::1", "localhost")
+ADMITTED_SKIP = "no TimescaleDB here"
+
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """Run a PostgreSQL of our own for as long as the tests do."""
+    with tempfile.TemporaryDirectory(prefix="heliograph-test-", dir="/tmp") as home:
+        account = servers_account()
+        with postgres.serve(open_folder(Path(home), account), account) as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres_server: Server) -> str:
+    """Make a migrated database that others are copied from."""
+    _create(postgres_server, TEMPLATE)
+    asyncio.run(migrate(_settings(postgres_server, TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(postgres_server: Server, template: str) -> Iterator[Database]:
+    """Give a fresh migrated database; the application's role connects, the owner's may too."""
+    name = f"test_{next(_numbers)}"
+    _create(postgres_server, name, template=template)
+    yield _settings(postgres_server, name)
+    _administer(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test connect anywhere but to loopback."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and not str(address[0]).startswith(LOOPBACK):
+            raise AssertionError(f"a test wanted to connect to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Turn every skip into a failure in CI: a hole must not look like a pass."""
+    outcome = yield
+    report = outcome.get_result()
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if ADMITTED_SKIP not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} was skipped in CI: {reason}"
+
+
+def _settings(server: Server, name: str) -> Database:
+    return Database.model_validate(
+        {"database_url": server.url(Role.APP, name), "database_owner_url": server.url(Role.OWNER, name)}
+    )
+
+
+def _create(server: Server, name: str, template: str = "template1") -> None:
+    _administer(
+        server,
+        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(Role.OWNER), sql.Identifier(template)
+        ),
+    )
+
+
+def _administer(server: Server, statement: sql.Composed) -> None:
+    with psycopg.connect(server.url(Role.SUPERUSER, "postgres"), autocommit=True) as conn:
+        conn.execute(statement)

@@ -1,0 +1,126 @@
+"""Tokens and entities through the API: shown once, never above the account, added once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from registry.permissions import Level
+from runtime.settings import Database
+from storage.sql import value
+from tests.calling import FOREIGN, OWN, Site, problem, site
+
+
+@pytest.fixture
+async def here(database: Database) -> AsyncIterator[Site]:
+    async with site(database) as opened:
+        yield opened
+
+
+async def test_a_new_token_opens_the_door_and_is_kept_nowhere(here: Site) -> None:
+    token = await here.token(Level.TECHNICAL, frozenset({OWN}))
+
+    issued = (await here.post("/v1/tokens", token, {"name": "cron", "days": 7})).json()
+    listed = (await here.get("/v1/tokens", issued["token"])).json()["items"]
+    async with here.pool.transaction() as conn:
+        kept = await value(
+            conn,
+            "SELECT (SELECT string_agg(i::text, '') FROM idempotency i)"
+            " || (SELECT string_agg(a::text, '') FROM audit a)"
+            " || (SELECT string_agg(t::text, '') FROM api_token t)",
+        )
+
+    assert (issued["level"], issued["scope"]) == ("technical", [OWN])
+    assert [one["name"] for one in listed] == ["a program", "cron"]
+    assert all("token" not in one for one in listed)
+    assert issued["token"] not in kept
+
+
+async def test_a_repeated_key_is_told_that_the_token_was_shown(here: Site) -> None:
+    token = await here.token()
+
+    first = await here.post("/v1/tokens", token, {"name": "cron"}, key="k")
+    again = await here.post("/v1/tokens", token, {"name": "cron"}, key="k")
+    other = await here.post("/v1/tokens", token, {"name": "other"}, key="k")
+
+    assert first.status_code == 201
+    assert problem(again) == (409, "token-shown-already")
+    assert again.json()["token_id"] == first.json()["id"]
+    assert first.json()["token"] not in again.text
+    assert problem(other) == (409, "idempotency-key-reused")
+
+
+async def test_nobody_gives_more_than_they_have(here: Site) -> None:
+    admin = await here.token(Level.ADMIN, frozenset({OWN}))
+    lesser = (await here.post("/v1/tokens", admin, {"name": "n", "level": "overview"})).json()["token"]
+
+    above = await here.post("/v1/tokens", admin, {"name": "n", "level": "system"})
+    beyond = await here.post("/v1/tokens", admin, {"name": "n", "scope": [OWN, FOREIGN]})
+    regained = await here.post("/v1/tokens", lesser, {"name": "n", "level": "admin"})
+    default = await here.post("/v1/tokens", lesser, {"name": "n"})
+
+    assert problem(above) == (422, "beyond-account")
+    assert problem(beyond) == (404, "entity-not-found")
+    assert problem(regained) == (403, "level-too-low")
+    assert default.json()["level"] == "overview"
+
+
+async def test_only_who_manages_accounts_issues_for_others(here: Site) -> None:
+    await here.token(Level.TECHNICAL, name="tess")
+    wanted = {"name": "n", "email": "Tess-technical-@example.com"}
+
+    admin = await here.post("/v1/tokens", await here.token(Level.ADMIN), wanted)
+    scoped = await here.post("/v1/tokens", await here.token(Level.SYSTEM, frozenset({OWN})), wanted)
+    system = await here.post("/v1/tokens", await here.token(Level.SYSTEM), wanted)
+    nobody = await here.post("/v1/tokens", await here.token(), wanted | {"email": "x@example.com"})
+    odd = await here.post("/v1/tokens", await here.token(), wanted | {"email": "x\u0000@"})
+
+    assert problem(admin) == (403, "level-too-low")
+    assert problem(scoped) == (403, "scope-too-narrow")
+    assert (system.status_code, system.json()["level"]) == (201, "technical")
+    assert problem(nobody) == (404, "account-not-found")
+    assert problem(odd) == (422, "not-an-email")
+
+
+async def test_a_revoked_token_is_out_at_once(here: Site) -> None:
+    token = await here.token()
+    issued = (await here.post("/v1/tokens", token, {"name": "n"})).json()
+
+    revoked = await here.ask("DELETE", f"/v1/tokens/{issued['id']}", token)
+    used = await here.get("/v1/units", issued["token"])
+    again = await here.ask("DELETE", f"/v1/tokens/{issued['id']}", token)
+
+    assert (revoked.status_code, revoked.content) == (204, b"")
+    assert problem(used) == (401, "unauthenticated")
+    assert problem(again) == (409, "token-revoked")
+
+
+async def test_tokens_are_paged(here: Site) -> None:
+    token = await here.token()
+    for number in range(4):
+        await here.post("/v1/tokens", token, {"name": f"n{number}"})
+
+    first = (await here.get("/v1/tokens", token, limit=3)).json()
+    second = (await here.get("/v1/tokens", token, limit=3, cursor=first["next"])).json()
+
+    names = [one["name"] for one in first["items"] + second["items"]]
+    assert names == ["a program", "n0", "n1", "n2", "n3"]
+
+
+async def test_an_entity_is_added_once_per_key_and_its_name_is_unique(here: Site) -> None:
+    token = await here.token(Level.FACTORY)
+
+    first = await here.post("/v1/entities", token, {"name": "  Sol   e Mar "}, key="k")
+    again = await here.post("/v1/entities", token, {"name": "  Sol   e Mar "}, key="k")
+    taken = await here.post("/v1/entities", token, {"name": "Sol e Mar"})
+    unprintable = await here.post("/v1/entities", token, {"name": "a\u0000b"})
+    page = (await here.get("/v1/entities", token, limit=3)).json()
+    rest = (await here.get("/v1/entities", token, cursor=page["next"])).json()
+
+    assert (first.status_code, first.json()["name"]) == (201, "Sol e Mar")
+    assert again.json() == first.json()
+    assert problem(taken) == (409, "entity-name-taken")
+    assert problem(unprintable) == (422, "bad-text")
+    names = [one["name"] for one in page["items"] + rest["items"]]
+    assert names == ["Unknown Entity", "Own", "Foreign", "Sol e Mar"]
