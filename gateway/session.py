@@ -26,6 +26,8 @@ CONTINUED = 0x80
 SILENCE = 1.5
 """A broker that says nothing for so many keepalives, although asked, is gone."""
 
+BAD_LOGIN = (mqtt5.ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD, mqtt5.ConnAckReasonCode.NOT_AUTHORIZED)
+
 log = structlog.get_logger()
 
 
@@ -171,13 +173,10 @@ class Session(asyncio.Protocol):
 
     def _welcome(self, packet: mqtt5.ConnAckPacket) -> None:
         code = packet.reason_code
-        if code is mqtt5.ConnAckReasonCode.SUCCESS:
+        if code == mqtt5.ConnAckReasonCode.SUCCESS:
             if not self.accepted.done():
                 self.accepted.set_result(packet)
-        elif code in {
-            mqtt5.ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD,
-            mqtt5.ConnAckReasonCode.NOT_AUTHORIZED,
-        }:
+        elif code in BAD_LOGIN:
             self._abort(BrokerRefuses("The broker does not admit this login.", code=code.name))
         else:
             self._abort(BrokerGone("The broker refused the connection.", code=code.name))
@@ -258,7 +257,7 @@ def _salvaged_id(packet: bytes) -> int | None:
 
 
 def _farewell(packet: mqtt5.DisconnectPacket) -> Exception:
-    if packet.reason_code is mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
+    if packet.reason_code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
         return TakenOver(
             "Another process connected to the broker under this gateway's name; this one ends. "
             "Give each gateway its own --name."

@@ -1,0 +1,180 @@
+"""Batches against a real database: every message gets its verdict, and only then its acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psycopg
+import pytest
+
+from gateway.ingest import Ingest
+from gateway.session import Delivery, Session
+from protocol import codec
+from protocol.messages import Heartbeat, Mode
+from protocol.reasons import Reason
+from protocol.topics import Channel, topic
+from registry import enrolment
+from runtime.settings import Commands, Database, Gateway
+from storage.pool import Pool, open_pool
+from telemetry import dead_letters
+from telemetry.partitions import Days
+from tests.builders import a_deed, a_newcomer, an_imei, keys
+
+SETTINGS = Gateway.model_validate(
+    {"broker_uplink_password": "x", "broker_downlink_password": "x", "gateway_batch_ms": 20}
+)
+
+
+@dataclass
+class FakeSession:
+    """A connection that only remembers what was acknowledged."""
+
+    acknowledged: list[int] = field(default_factory=list)
+    resumed: int = 0
+
+    def acknowledge(self, packet_ids: list[int]) -> None:
+        self.acknowledged += packet_ids
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@dataclass
+class Bench:
+    """An ingest under test."""
+
+    ingest: Ingest
+    session: FakeSession
+    pool: Pool
+    packet_id: int = 0
+
+    def give(self, body: bytes, *, unit: int = 1, fault: str | None = None) -> bool:
+        """Hand over one message; answers whether there is room for more."""
+        self.packet_id += 1
+        where = topic(an_imei(unit), Channel.HEARTBEAT)
+        session = cast("Session", self.session)
+        return self.ingest.take(
+            Delivery(session, self.packet_id, where, body, retained=False, again=False, fault=fault)
+        )
+
+    async def acknowledged(self, number: int) -> list[int]:
+        """Wait until so many messages are acknowledged."""
+        async with asyncio.timeout(20):
+            while len(self.session.acknowledged) < number:
+                await asyncio.sleep(0.01)
+        return self.session.acknowledged
+
+    async def reasons(self) -> list[str]:
+        async with self.pool.transaction() as conn:
+            return sorted(letter.reason for letter in await dead_letters.page(conn, limit=200))
+
+    async def count(self) -> Any:
+        async with self.pool.transaction() as conn:
+            return await (await conn.execute("SELECT count(*) AS n FROM heartbeat")).fetchone()
+
+
+def beat(seq: int) -> bytes:
+    """Build a heartbeat's body."""
+    return codec.encode(Heartbeat(life=1, boot=1, seq=seq, mode=Mode.ENABLED, epoch=0, readings={}))
+
+
+@asynccontextmanager
+async def running(database: Database, settings: Gateway = SETTINGS) -> AsyncIterator[Bench]:
+    """Run an ingest until the block ends."""
+    async with open_pool(database) as pool:
+        async with pool.transaction() as conn:
+            await enrolment.enrol_all(conn, [a_newcomer(1), a_newcomer(2)], keys(), a_deed())
+        ingest = Ingest("gateway-0-99", settings, Commands(), pool, Days(pool))
+        session = FakeSession()
+        ingest.connected(cast("Session", session))
+        stop = asyncio.Event()
+        serving = asyncio.create_task(ingest.serve(stop))
+        yield Bench(ingest, session, pool)
+        stop.set()
+        await serving
+
+
+async def execute(database: Database, statement: str) -> None:
+    """Run one statement as the owner."""
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as conn:
+        await conn.execute(statement.encode())
+
+
+async def test_messages_are_acknowledged_in_the_order_of_their_arrival(database: Database) -> None:
+    async with running(database) as bench:
+        for seq in range(1, 51):
+            bench.give(beat(seq))
+
+        assert await bench.acknowledged(50) == list(range(1, 51))
+        assert await bench.count() == {"n": 50}
+
+
+async def test_a_message_the_database_refuses_becomes_a_dead_letter_and_costs_no_other(
+    database: Database,
+) -> None:
+    """R5: whatever its place in the batch."""
+    await execute(database, "ALTER TABLE heartbeat ADD CONSTRAINT strange CHECK (seq NOT IN (1, 13, 14, 32))")
+    async with running(database) as bench:
+        for seq in range(1, 33):
+            bench.give(beat(seq))
+
+        assert sorted(await bench.acknowledged(32)) == list(range(1, 33))
+        assert await bench.count() == {"n": 28}
+        assert await bench.reasons() == [Reason.REFUSED_BY_DATABASE] * 4
+
+
+async def test_each_bad_message_is_kept_once_with_its_reason(database: Database) -> None:
+    async with running(database) as bench:
+        bench.give(beat(1))
+        bench.give(b"")
+        bench.give(b"{")
+        bench.give(beat(1), unit=77)
+        bench.give(b"\x30\x02", fault="not UTF-8")
+        bench.give(b"{")
+        bench.give(beat(2))
+
+        await bench.acknowledged(7)
+        assert await bench.count() == {"n": 2}
+        assert await bench.reasons() == sorted(
+            [Reason.UNSUPPORTED_ENCODING, Reason.NOT_JSON, Reason.UNKNOWN_UNIT, Reason.MALFORMED_PACKET]
+        )
+
+
+async def test_a_full_window_says_stop_and_an_emptied_one_says_go_on(database: Database) -> None:
+    settings = SETTINGS.model_copy(update={"gateway_window": 5})
+    async with running(database, settings) as bench:
+        room = [bench.give(beat(seq)) for seq in range(1, 7)]
+
+        assert room == [True] * 4 + [False] * 2
+        await bench.acknowledged(6)
+        assert bench.session.resumed >= 1
+
+
+async def test_nothing_is_acknowledged_while_the_database_does_not_answer(database: Database) -> None:
+    """R7: the backend process is stopped, and goes on later."""
+    patient = database.model_copy(update={"database_deadline_s": 1.0, "database_pool": 1})
+    async with running(patient) as bench:
+        bench.give(beat(1))
+        await bench.acknowledged(1)
+        async with bench.pool.transaction() as conn:
+            backend = conn.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            bench.give(beat(2))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    await bench.acknowledged(2)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+        assert await bench.acknowledged(2) == [1, 2]
+        assert await bench.count() == {"n": 2}
