@@ -130,6 +130,7 @@ def serve(folder: Folder, account: Account) -> Iterator[Server]:
         [program, "-c", home / "mosquitto.conf"],
         env={"PATH": os.defpath, "TZ": "UTC"},
         log=folder.log("mosquitto"),
+        folder=home,
         account=account,
     )
     try:

@@ -138,6 +138,7 @@ def _create(binaries: Path, data: Path, secrets: Secrets, account: Account) -> N
                 *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             ],
             env=ENVIRONMENT,
+            folder=data.parent,
             account=account,
         )
     finally:
@@ -165,7 +166,8 @@ def _start(binaries: Path, data: Path, folder: Folder, account: Account) -> Serv
         port = folder.port("postgres")
         settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(port)}.items()]
         argv: list[str | Path] = [binaries / "postgres", "-D", data, *settings]
-        child = Child(argv, env=ENVIRONMENT, log=folder.log("postgres"), account=account)
+        log = folder.log("postgres")
+        child = Child(argv, env=ENVIRONMENT, log=log, folder=data, account=account)
         server = Server(child, port, folder.secrets)
         try:
             until(partial(_settled, server), READY_S)

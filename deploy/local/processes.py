@@ -56,6 +56,11 @@ def identity(pid: int) -> Identity | None:
         return None
 
 
+def ourselves() -> Identity:
+    """Tell which process this one is."""
+    return Identity(os.getpid(), psutil.Process().create_time())
+
+
 def command_line(pid: int) -> list[str]:
     """Give the words a process was started with; none when it is gone."""
     try:

@@ -1,0 +1,276 @@
+"""Group `ingest`: how fast heartbeats are kept for good.
+
+Beside it stand, in every round, the same gateway without a database, and two naive loops on the same servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Any
+
+import psycopg
+
+from bench.figures import Figure
+from bench.load import BOOT, Load, connect
+from bench.stack import POLL_S, DidNotHappen, Stack, serve, told, until
+from deploy.local.processes import Child
+from gateway.ingest import QUEUED_S
+from protocol.identity import Imei
+from runtime.errors import Invalid
+
+UNITS = 10_000
+DURABLE = 60_000  # heartbeats of one run; likewise below
+INSERT = 10_000
+EXECUTEMANY = 40_000
+LIMIT_S = 120.0
+"""No run may take longer."""
+
+STEADY = 2_000  # heartbeats/s
+WARM_S = QUEUED_S + 2
+"""Steady seconds before latency is sampled: from then on what a gateway hears counts as live."""
+
+SAMPLED_S = 10
+PROBE_EVERY = 10  # heartbeats
+PROBE_WINDOW = 100  # probes asked for at once: half a second of the load
+PROBE_S = 0.005
+
+STAGES = 5  # of each round, as told
+
+WORKLOAD = (
+    "10,000 units, example payload with 8 readings, QoS 1 from 8 connections, fsync on, synchronous_commit on"
+)
+
+LANDED = (
+    "SELECT unit_id, seq FROM heartbeat WHERE at = to_timestamp(%s) AND unit_id = ANY(%s) AND seq = ANY(%s)"
+)
+COUNT = """
+SELECT count(*), count(DISTINCT (unit_id, seq)) FROM heartbeat
+ WHERE at = to_timestamp(%s) AND boot = %s AND seq BETWEEN %s AND %s
+"""
+
+Tell = Callable[[str], None]
+
+
+class NotDurable(Invalid):
+    """The database server does not keep what it commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One load sent: `n` heartbeats in so many seconds."""
+
+    n: int
+    seconds: float
+    lost: int
+    duplicates: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Heartbeats per second."""
+        return self.n / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Everything once, side by side; latencies in milliseconds."""
+
+    durable: Run
+    null: Run
+    insert: Run
+    executemany: Run
+    steady: Run
+    latencies: Sequence[float]
+
+    def percentile(self, percent: int) -> float:
+        """Give a percentile of the latencies."""
+        return quantiles(self.latencies, n=100)[percent - 1]
+
+
+class Rig:
+    """Where loads are sent and found again; sequence numbers rise from load to load."""
+
+    def __init__(
+        self, stack: Stack, unit_ids: dict[Imei, int], conn: psycopg.AsyncConnection[tuple[int, int]]
+    ) -> None:
+        self.stack = stack
+        self._imeis = list(unit_ids)
+        self._unit_ids = list(unit_ids.values())
+        self._conn = conn
+        self._next_seq = 1
+
+    def load(self, size: int) -> Load:
+        """Give a load that was never sent."""
+        load = Load(self._imeis, self._next_seq, size, int(time.time()))
+        self._next_seq = load.next_seq
+        return load
+
+    async def landed(self, load: Load, places: Sequence[int]) -> list[int]:
+        """Tell which heartbeats of these places are in the database; no two of one unit."""
+        wanted = {(self._unit_ids[place % UNITS], load.seq(place)): place for place in places}
+        units, seqs = zip(*wanted, strict=True)
+        cursor = await self._conn.execute(LANDED, [load.unit_ts, list(units), list(set(seqs))])
+        return [wanted[found] for found in await cursor.fetchall() if found in wanted]
+
+    async def count(self, load: Load, seconds: float) -> Run:
+        """Count what a load left in the database."""
+        span = (load.unit_ts, BOOT, load.first_seq, load.next_seq - 1)
+        found = await (await self._conn.execute(COUNT, span)).fetchone()
+        rows, different = found or (0, 0)
+        return Run(load.size, seconds, lost=load.size - different, duplicates=rows - different)
+
+
+async def measure(runs: int, tell: Tell) -> list[Figure]:
+    """Run every contender so many times, in turn."""
+    tell("servers and units")
+    async with serve() as stack:
+        unit_ids = await stack.enrol(UNITS)
+        async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
+            await _insist_on_durability(conn)
+            rig = Rig(stack, unit_ids, conn)
+            return _figures(
+                [await _round(rig, f"round {number} of {runs}", tell) for number in range(1, runs + 1)]
+            )
+
+
+async def _round(rig: Rig, name: str, tell: Tell) -> Round:
+    async with rig.stack.running("gateway"):
+        tell(f"{name}: latency")
+        steady, latencies = await _steady(rig)
+        tell(f"{name}: durable")
+        durable = await _stored(rig, DURABLE)
+    async with rig.stack.running("bench.null") as child:
+        tell(f"{name}: null")
+        null = await _decoded(rig, DURABLE, child)
+    async with rig.stack.running("bench.naive", "insert"):
+        tell(f"{name}: insert")
+        insert = await _stored(rig, INSERT)
+    async with rig.stack.running("bench.naive", "executemany"):
+        tell(f"{name}: executemany")
+        executemany = await _stored(rig, EXECUTEMANY)
+    return Round(durable, null, insert, executemany, steady, latencies)
+
+
+async def _stored(rig: Rig, size: int) -> Run:
+    """Send a load at full speed; it ends when the last heartbeat of every connection is visible."""
+    load = rig.load(size)
+
+    async def last_landed() -> float:
+        places = range(size - 8, size)
+        while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
+            await asyncio.sleep(POLL_S)
+        return time.monotonic()
+
+    return await rig.count(load, await _seconds(rig, load, last_landed()))
+
+
+async def _decoded(rig: Rig, size: int, child: Child) -> Run:
+    """Send a load at full speed to the gateway without a database."""
+    load = rig.load(size)
+
+    async def last_decoded() -> float:
+        await until(lambda: sum(_progress(child)[:2]) >= size, LIMIT_S)
+        return _progress(child)[2]
+
+    seconds = await _seconds(rig, load, last_decoded())
+    return Run(size, seconds, lost=size - round(_progress(child)[0]))
+
+
+async def _seconds(rig: Rig, load: Load, end: Coroutine[Any, Any, float]) -> float:
+    """Time a load from its first publish to its end."""
+    packets = load.packets()
+    try:
+        async with connect(rig.stack) as lines, asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+            ended = group.create_task(end)
+            began = group.create_task(lines.blast(packets))
+    except TimeoutError:
+        raise DidNotHappen("A load did not come through in time.", size=load.size, seconds=LIMIT_S) from None
+    return ended.result() - began.result()
+
+
+async def _steady(rig: Rig) -> tuple[Run, list[float]]:
+    """Send at a steady rate and time, for some of the last heartbeats, how long until they are visible."""
+    load = rig.load(round(STEADY * (WARM_S + SAMPLED_S)))
+    packets = load.packets()
+    probes = range(round(STEADY * WARM_S), load.size, PROBE_EVERY)
+    async with connect(rig.stack) as lines, asyncio.TaskGroup() as group:
+        sending = group.create_task(lines.trickle(packets, STEADY))
+        watching = group.create_task(_watch(rig, load, probes))
+    published, seen = sending.result(), watching.result()
+    latencies = [1000 * (seen[place] - published[place]) for place in probes]
+    return await rig.count(load, max(seen.values()) - published[0]), latencies
+
+
+async def _watch(rig: Rig, load: Load, probes: Sequence[int]) -> dict[int, float]:
+    """Note when each probe is first seen, as another connection to the database sees it."""
+    seen: dict[int, float] = {}
+    await asyncio.sleep(WARM_S)
+    async with asyncio.timeout(LIMIT_S):
+        while waiting := [place for place in probes if place not in seen]:
+            found = await rig.landed(load, waiting[:PROBE_WINDOW])
+            seen |= dict.fromkeys(found, time.monotonic())
+            await asyncio.sleep(PROBE_S)
+    return seen
+
+
+def _progress(child: Child) -> tuple[float, float, float]:
+    """Read what the gateway without a database said last: decoded, unreadable, at which moment."""
+    lines = [line for line in told(child).splitlines() if "queue_emptied" in line]
+    said = json.loads(lines[-1]) if lines else {"decoded": 0, "unreadable": 0, "at": 0.0}
+    return said["decoded"], said["unreadable"], said["at"]
+
+
+async def _insist_on_durability(conn: psycopg.AsyncConnection[Any]) -> None:
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        found = await (await conn.execute("SELECT current_setting(%s)", [setting])).fetchone()
+        if found != ("on",):
+            raise NotDurable(
+                "The database server does not keep what it commits.", setting=setting, found=found
+            )
+
+
+def _figures(rounds: Sequence[Round]) -> list[Figure]:
+    """Make the keys; ratios are taken within each round."""
+    null = _figure("null", "heartbeats/s", [(one.null.rate, one.null) for one in rounds])
+    durable = [one.durable for one in rounds]
+
+    def ratio(key: str, against: Callable[[Round], Run], goal: float, floor: float | None = None) -> Figure:
+        shares = [(one.durable.rate / against(one).rate, one.durable) for one in rounds]
+        return _figure(key, "x", shares, goal=goal, floor=floor)
+
+    return [
+        _figure("durable", "heartbeats/s", [(run.rate, run) for run in durable], goal=0.30 * null.value),
+        null,
+        _figure("insert", "heartbeats/s", [(one.insert.rate, one.insert) for one in rounds]),
+        _figure("executemany", "heartbeats/s", [(one.executemany.rate, one.executemany) for one in rounds]),
+        ratio("durable_ratio", lambda one: one.null, goal=0.30),
+        ratio("vs_insert", lambda one: one.insert, goal=10, floor=4),
+        ratio("vs_executemany", lambda one: one.executemany, goal=4),
+        _figure("latency_p50_ms", "ms", [(one.percentile(50), one.steady) for one in rounds]),
+        _figure("latency_p99_ms", "ms", [(one.percentile(99), one.steady) for one in rounds], goal=250),
+    ]
+
+
+def _figure(
+    key: str,
+    unit: str,
+    measured: Sequence[tuple[float, Run]],
+    *,
+    goal: float | None = None,
+    floor: float | None = None,
+) -> Figure:
+    return Figure(
+        key=f"ingest.{key}",
+        unit=unit,
+        runs=tuple(value for value, _ in measured),
+        workload=WORKLOAD + (f", {STEADY:,} heartbeats/s" if unit == "ms" else ""),
+        n=sum(run.n for _, run in measured),
+        lost=sum(run.lost for _, run in measured),
+        duplicates=sum(run.duplicates for _, run in measured),
+        goal=goal,
+        floor=floor,
+    )

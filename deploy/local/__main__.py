@@ -1,0 +1,73 @@
+"""`python -m deploy.local`: the whole system on this machine, with or without a simulated fleet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deploy.local import demo as demonstration
+from deploy.local.account import Account, servers_account
+from deploy.local.demo import INTERRUPTED, Options
+from deploy.local.folder import Folder, open_folder, state_path
+from deploy.local.progress import Progress, Stopped
+from deploy.local.tenancy import AlreadyRunning, Tenancy, sole
+from runtime import clock
+from runtime.entry import enter
+
+RUNNING_ALREADY = 3
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+Work = Callable[[Folder, Account, Tenancy, Progress], int]
+
+
+@app.command()
+def up() -> None:
+    """Run everything but a fleet, until Ctrl-C."""
+    _run(demonstration.serve)
+
+
+@app.command()
+def demo(
+    units: Annotated[int, typer.Option(min=1, help="simulated units")] = 50,
+    interval: Annotated[float, typer.Option(min=0.05, help="seconds between a unit's heartbeats")] = 5.0,
+    duration: Annotated[
+        float | None, typer.Option(min=1.0, help="seconds, then compare and end; default: until Ctrl-C")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="write the comparison here")] = None,
+) -> None:
+    """Run everything with a simulated fleet, and order one command of each kind.
+
+    With a duration: exit 0 only when every heartbeat that was acknowledged to the fleet is stored,
+    none else is, and every kind of command was confirmed.
+    """
+    options = Options(units=units, interval_s=interval, duration_s=duration, json=json, began=clock.now())
+    _run(partial(demonstration.show, options))
+
+
+def _run(work: Work) -> None:
+    progress = Progress(Console())
+    account = servers_account()
+    folder = open_folder(state_path(), account)
+    with progress.heeding_signals():
+        try:
+            with sole(folder) as tenancy:
+                code = work(folder, account, tenancy, progress)
+            progress.say("Everything has ended.")
+        except AlreadyRunning as running:
+            progress.say(running.message)
+            code = RUNNING_ALREADY
+        except Stopped:
+            progress.say("Stopped.")
+            code = INTERRUPTED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    enter(app)
