@@ -79,24 +79,26 @@ async def keep(conn: Connection, losses: Iterable[Loss], *, gateway: str) -> Non
     by_print: dict[bytes, list[Loss]] = {}
     for loss in losses:
         by_print.setdefault(loss.fingerprint, []).append(loss)
-    for fingerprint, same in sorted(by_print.items()):
-        last = same[-1]
-        await execute(
-            conn,
-            SQL.keep,
-            fingerprint=fingerprint,
-            first_at=same[0].received_at,
-            last_at=last.received_at,
-            times=len(same),
-            gateway=gateway,
-            topic=last.topic,
-            imei=last.imei,
-            unit_id=last.unit_id,
-            reason=str(last.reason),
-            path=last.path,
-            detail=last.detail,
-            body=last.body,
-        )
+    if not by_print:
+        return
+    kept = sorted(by_print.items())
+    last = [same[-1] for _, same in kept]
+    await execute(
+        conn,
+        SQL.keep,
+        gateway=gateway,
+        fingerprints=[fingerprint for fingerprint, _ in kept],
+        first_ats=[same[0].received_at for _, same in kept],
+        last_ats=[loss.received_at for loss in last],
+        times=[len(same) for _, same in kept],
+        topics=[_storable(loss.topic) for loss in last],
+        imeis=[loss.imei for loss in last],
+        unit_ids=[loss.unit_id for loss in last],
+        reasons=[str(loss.reason) for loss in last],
+        paths=[_storable(loss.path) for loss in last],
+        details=[_storable(loss.detail) for loss in last],
+        bodies=[loss.body for loss in last],
+    )
 
 
 async def page(
@@ -141,3 +143,8 @@ async def strangers(
         last_at=last_at,
         imei=imei,
     )
+
+
+def _storable(text: str) -> str:
+    """Show what no text column takes: a NUL, which only a broker that breaks the protocol would pass on."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}")

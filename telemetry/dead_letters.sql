@@ -1,8 +1,12 @@
 -- :keep
--- Keep one, or count the one that is there.
+-- Keep some, or count those that are there; in the order of their fingerprints.
 INSERT INTO dead_letter (fingerprint, first_at, last_at, times, gateway, topic, imei, unit_id, reason, path, detail, body)
-VALUES (%(fingerprint)s, %(first_at)s, %(last_at)s, %(times)s, %(gateway)s, %(topic)s, %(imei)s, %(unit_id)s,
-        %(reason)s, %(path)s, %(detail)s, %(body)s)
+SELECT fingerprint, first_at, last_at, times, %(gateway)s, topic, imei, unit_id, reason, path, detail, body
+  FROM unnest(%(fingerprints)s::bytea[], %(first_ats)s::timestamptz[], %(last_ats)s::timestamptz[],
+              %(times)s::bigint[], %(topics)s::text[], %(imeis)s::text[], %(unit_ids)s::int[], %(reasons)s::text[],
+              %(paths)s::text[], %(details)s::text[], %(bodies)s::bytea[])
+       AS new (fingerprint, first_at, last_at, times, topic, imei, unit_id, reason, path, detail, body)
+ ORDER BY fingerprint
 ON CONFLICT (fingerprint) DO UPDATE
    SET times = dead_letter.times + excluded.times,
        last_at = greatest(dead_letter.last_at, excluded.last_at),

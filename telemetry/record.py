@@ -82,9 +82,12 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     reports = _newest_reports(arrivals, beats, fresh, standings)
     news, changed = _newest_presence(arrivals, ordinals, standings)
     contacts = _newest_contacts(arrivals)
-    await status.report(conn, reports)
-    await status.presence(conn, news)
-    await status.contact(conn, contacts)
+    if reports:
+        await status.report(conn, reports)
+    if news:
+        await status.presence(conn, news)
+    if contacts:
+        await status.contact(conn, contacts)
     await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
     return Recorded(
         verdicts=[
