@@ -33,6 +33,9 @@ demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 DURATION=30 
 bench: $(READY) ## measure, beside the baselines (ONLY=ingest)
 	$(RUN) -m bench $(ONLY)
 
+documents: $(READY) ## write the generated parts of docs/ anew
+	$(RUN) -m deploy.documents
+
 $(READY): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo 'Python 3.11 or newer is needed: type `sudo apt install python3`, or name one with `make PYTHON=python3.11`.' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'This Python cannot make virtual environments: type `sudo apt install python3-venv`.' >&2; exit 1; }

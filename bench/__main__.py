@@ -52,7 +52,10 @@ def main(
     """Measure how fast this machine is with Heliograph."""
     logs.configure("bench")
     logging.getLogger().setLevel(logging.WARNING)  # what the servers' set-up tells is no news here
-    figures = asyncio.run(measure(only or list(Group), runs))
+    try:
+        figures = asyncio.run(measure(only or list(Group), runs))
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     found = json.dumps(document(figures, clock.now()), indent=2, ensure_ascii=False)
     RESULTS.write_text(found + "\n", encoding="utf-8")
     if as_json:

@@ -105,10 +105,12 @@ class Lines:
 @asynccontextmanager
 async def connect(stack: Stack) -> AsyncIterator[Lines]:
     """Log in eight times."""
-    async with AsyncExitStack() as held, asyncio.timeout(None) as deadline:
-        deadline.reschedule(asyncio.get_running_loop().time() + ADMITTED_S)
-        ends = [await held.enter_async_context(_end(stack, user)) for user in PUBLISHERS]
-        deadline.reschedule(None)
+    async with AsyncExitStack() as held:
+        try:
+            async with asyncio.timeout(ADMITTED_S):
+                ends = [await held.enter_async_context(_end(stack, user)) for user in PUBLISHERS]
+        except TimeoutError:
+            raise NotTaken("The broker does not admit the load.", seconds=ADMITTED_S) from None
         yield Lines(ends)
 
 

@@ -40,7 +40,7 @@ def document(figures: Sequence[Figure], now: datetime) -> dict[str, Any]:
         },
         "date": now.isoformat(timespec="seconds"),
         "commit": _said("git", "rev-parse", "HEAD") or None,
-        "commit_is_all": _said("git", "status", "--porcelain") == "",
+        "tree_is_clean": _said("git", "status", "--porcelain") == "",
         "results": {figure.key: _entry(figure) for figure in figures},
     }
 

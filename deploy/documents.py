@@ -45,22 +45,24 @@ def settings_table(concern: str | None = None) -> str:
 
 def state_drawing() -> str:
     """Draw the moves of a command; what every state under way has in common is drawn once."""
-    under_way = [state for state in State if state not in FINAL]
-    shared = frozenset.intersection(*(MOVES[state] for state in under_way))
-    within = [
-        f"        {here} --> {there}" for here, there in _moves(under_way, shared) if there in under_way
+    shared = frozenset.intersection(*(MOVES[state] for state in State if state not in FINAL))
+    moves = [(here, there) for here in State for there in State if there in MOVES[here]]
+    inner = [move for move in moves if not FINAL.intersection(move)]
+    outer = [
+        (here, there)
+        for here, there in moves
+        if FINAL & {here, there} and (here in FINAL or there not in shared)
     ]
-    leaving = [f"    {here} --> {there}" for here, there in _moves(State, shared) if there not in under_way]
     return "\n".join(
         [
             "```mermaid",
             "stateDiagram-v2",
             "    [*] --> queued",
             '    state "under way" as under_way {',
-            *within,
+            *(f"        {here} --> {there}" for here, there in inner),
             "    }",
             *(f"    under_way --> {there}" for there in State if there in shared),
-            *leaving,
+            *(f"    {here} --> {there}" for here, there in outer),
             "```",
             "",
         ]
@@ -114,14 +116,6 @@ def write(folder: Path = DOCS) -> list[Path]:
             path.write_text(renewed(text), encoding="utf-8")
             stale.append(path)
     return stale
-
-
-def _moves(states: Iterable[State], shared: frozenset[State]) -> Iterable[tuple[State, State]]:
-    """Give the moves out of these states, less the shared ones of states under way."""
-    for here in states:
-        for there in State:
-            if there in MOVES[here] and (here in FINAL or there not in shared):
-                yield here, there
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

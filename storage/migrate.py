@@ -18,7 +18,7 @@ import psycopg
 import structlog
 from psycopg.rows import DictRow, dict_row
 
-from runtime.errors import Invalid
+from runtime.errors import Conflict, Invalid
 from runtime.settings import Database
 from storage import engine
 from storage.errors import DatabaseUnavailable, MigrationChanged, SchemaTooNew
@@ -28,12 +28,15 @@ from storage.sql import Connection, execute, load, rows
 FOLDER = Path(__file__).with_name("migrations")
 GRANTS = Path(__file__).with_name("grants.sql")
 OUTSIDE = "-- outside transaction"
-LOCK_TIMEOUT_MS = 4000
 
 SQL = load(__file__)
 log = structlog.get_logger()
 
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<title>[a-z0-9_]+)(?:\.(?P<engine>plain|timescale))?\.sql")
+
+
+class EngineNotServed(Conflict):
+    """This release does not run on this engine."""
 
 
 class BadMigration(Invalid):
@@ -60,7 +63,7 @@ class Migration:
 
 
 def migrations(for_engine: engine.Engine, folder: Path = FOLDER) -> list[Migration]:
-    """Give the steps for one engine in order; `BadMigration` when numbers are missing or double."""
+    """Give the steps for one engine in order; raises `EngineNotServed` and `BadMigration`."""
     found: list[Migration] = []
     for path in sorted(folder.glob("*.sql")):
         name = _NAME.fullmatch(path.name)
@@ -73,6 +76,11 @@ def migrations(for_engine: engine.Engine, folder: Path = FOLDER) -> list[Migrati
                 )
             )
     numbers = [migration.number for migration in found]
+    if lacking := {int(path.name[:4]) for path in folder.glob("*.sql")} - set(numbers):
+        raise EngineNotServed(
+            f"This release does not run on {for_engine}: migration {min(lacking):04} has no form for it.",
+            engine=str(for_engine),
+        )
     if numbers != list(range(1, len(numbers) + 1)):
         raise BadMigration(
             f"The migrations of the {for_engine} engine are not numbered 1, 2, 3 …", numbers=numbers
@@ -83,14 +91,15 @@ def migrations(for_engine: engine.Engine, folder: Path = FOLDER) -> list[Migrati
 async def migrate(settings: Database, folder: Path = FOLDER) -> list[Migration]:
     """Bring the schema to this release and give what was applied now.
 
-    Connects as the owner. Raises `MigrationChanged`, `SchemaTooNew`, `WrongEngine`,
+    Connects as the owner. Raises `MigrationChanged`, `SchemaTooNew`, `WrongEngine`, `EngineNotServed`,
     `DatabaseUnavailable`; a step that fails leaves everything before it applied and itself not.
     """
     try:
         async with _owner(settings) as conn:
             await execute(conn, SQL.lock)
             await execute(conn, SQL.create_books)
-            steps = migrations(await engine.choose(conn), folder)
+            steps = migrations(await engine.present(conn), folder)
+            await engine.choose(conn)
             pending = steps[len(await _applied(conn, steps)) :]
             for step in pending:
                 await _apply(conn, step)
@@ -113,7 +122,7 @@ async def _owner(settings: Database) -> AsyncIterator[Connection]:
         autocommit=True,
         row_factory=dict_row,
         connect_timeout=CONNECT_S,
-        options=f"-c timezone=UTC -c lock_timeout={LOCK_TIMEOUT_MS}",
+        options="-c timezone=UTC",
     )
     async with conn:
         yield conn

@@ -1,6 +1,8 @@
 -- :lock
--- One migrator at a time; the number is this project's own ("HELIOGRA" in ASCII).
+-- One migrator at a time, and others wait for it; the number is this project's own ("HELIOGRA" in ASCII).
+SET lock_timeout = '5min';
 SELECT pg_advisory_lock(5207372163384857153);
+SET lock_timeout = '4s';
 
 -- :create_books
 -- What the migrator itself writes down.

@@ -236,6 +236,7 @@ TABLE unit_status
     presence_at timestamp with time zone
     presence_boot bigint
     presence_conn bigint
+    presence_fields jsonb
     presence_life smallint
     readings jsonb
     reported_at timestamp with time zone

@@ -181,7 +181,11 @@ def _newest_presence(
         before, state = (known.order, known.state) if known else (standing.presence, standing.state)
         if before is None or order > before or (order == before and message.state is not state):
             newest[unit_id] = PresenceNews(
-                unit_id=unit_id, state=message.state, order=order, at=arrival.received_at
+                unit_id=unit_id,
+                state=message.state,
+                order=order,
+                at=arrival.received_at,
+                fields=message.extra,
             )
             changed.add(place)
     return list(newest.values()), changed

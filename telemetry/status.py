@@ -84,6 +84,7 @@ class PresenceNews:
     state: PresenceState
     order: PresenceOrder
     at: datetime
+    fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +179,7 @@ async def presence(conn: Connection, news: Iterable[PresenceNews]) -> None:
         lives=[new.order.life for new in told],
         boots=[new.order.boot for new in told],
         conns=[new.order.conn for new in told],
+        fields=[json.dumps(new.fields) if new.fields else None for new in told],
     )
 
 

@@ -28,10 +28,11 @@ UPDATE unit_status s
 -- The newest presence of each unit.
 UPDATE unit_status s
    SET presence = new.state, presence_at = new.at,
-       presence_life = new.life, presence_boot = new.boot, presence_conn = new.conn
+       presence_life = new.life, presence_boot = new.boot, presence_conn = new.conn,
+       presence_fields = new.fields
   FROM unnest(%(unit_ids)s::int[], %(states)s::text[], %(ats)s::timestamptz[],
-              %(lives)s::smallint[], %(boots)s::bigint[], %(conns)s::bigint[])
-       AS new (unit_id, state, at, life, boot, conn)
+              %(lives)s::smallint[], %(boots)s::bigint[], %(conns)s::bigint[], %(fields)s::jsonb[])
+       AS new (unit_id, state, at, life, boot, conn, fields)
  WHERE s.unit_id = new.unit_id;
 
 -- :contact

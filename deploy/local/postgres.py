@@ -120,9 +120,18 @@ def _binaries(home: Path, account: Account) -> Path:
                 package / "pginstall", half / PACKAGE / "pginstall", symlinks=True, ignore=without
             )
             shutil.copytree(package.with_name(f"{PACKAGE}.libs"), half / f"{PACKAGE}.libs")
+            _open_to_all(copy.parent)
             half.rename(copy)
         package = copy / PACKAGE
     return package / "pginstall" / "bin"
+
+
+def _open_to_all(tree: Path) -> None:
+    """Let every account read and run what root copied, whatever root's umask or the wheel's modes."""
+    for path in (tree, *tree.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o555 if mode & 0o100 else 0o444))
 
 
 def _create(binaries: Path, data: Path, secrets: Secrets, account: Account) -> None:

@@ -60,7 +60,9 @@ class Tenancy:
 def sole(folder: Folder) -> Iterator[Tenancy]:
     """Be the only launcher here; end what a killed one left behind. Raises `AlreadyRunning`."""
     record = folder.path / RECORD
-    with (folder.path / LOCK).open("w") as lock:
+    file = folder.path / LOCK
+    file.touch(mode=0o600)  # who may open it may lock us out
+    with file.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

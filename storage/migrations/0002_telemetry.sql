@@ -24,6 +24,7 @@ CREATE TABLE unit_status (
     presence_life   smallint,
     presence_boot   bigint,
     presence_conn   bigint,
+    presence_fields jsonb,            -- what it said beyond the known
     CONSTRAINT unit_status_report_is_whole CHECK (num_nulls(life, boot, seq, reported_at, mode, epoch) IN (0, 6))
 ) WITH (fillfactor = 60);
 

@@ -13,7 +13,7 @@ from storage import engine
 from storage.catalogue import describe
 from storage.engine import Engine
 from storage.errors import MigrationChanged, SchemaTooNew, WrongEngine
-from storage.migrate import FOLDER, BadMigration, migrate, migrations, pending
+from storage.migrate import FOLDER, BadMigration, EngineNotServed, migrate, migrations, pending
 from storage.pool import open_pool
 
 SCHEMA = Path("storage/schema.sql")
@@ -89,6 +89,11 @@ async def test_a_database_of_another_engine_is_refused(database: Database) -> No
         await migrate(database)
     async with open_pool(database) as pool, pool.transaction() as conn:
         assert await engine.present(conn) is Engine.PLAIN
+
+
+def test_an_engine_that_some_migration_has_no_form_for_is_refused() -> None:
+    with pytest.raises(EngineNotServed, match="0003"):
+        migrations(Engine.TIMESCALE)
 
 
 @pytest.mark.parametrize("name", ["1_short.sql", "0002_gap.sql", "0001_Upper.sql", "0001_x.oracle.sql"])

@@ -201,6 +201,16 @@ async def test_presence_goes_by_boot_and_connection_not_by_arrival(pool: Pool) -
     assert (await standing(pool)).presence is offline
 
 
+async def test_unknown_fields_of_a_presence_are_kept(pool: Pool) -> None:
+    said = Presence.model_validate({"state": "online", "boot": 1, "rat": "2G"})
+
+    await take(pool, arrival(said))
+
+    async with pool.transaction() as conn:
+        cursor = await conn.execute("SELECT presence_fields FROM unit_status")
+        assert await cursor.fetchone() == {"presence_fields": {"rat": "2G"}}
+
+
 async def test_what_waited_in_the_broker_is_contact_but_not_live_contact(pool: Pool) -> None:
     await take(pool, arrival(beat(1), live=False))
 

@@ -1,3 +1,5 @@
+"""A battery, a panel and a load through a day."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

@@ -1,3 +1,5 @@
+"""What the simulator's command line takes and refuses."""
+
 from __future__ import annotations
 
 import resource

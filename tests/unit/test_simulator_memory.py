@@ -1,3 +1,5 @@
+"""What units remember from run to run."""
+
 from __future__ import annotations
 
 import json

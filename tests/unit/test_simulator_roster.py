@@ -1,3 +1,5 @@
+"""Fleets of any size whose units are told apart and come out the same from the same seed."""
+
 from __future__ import annotations
 
 from csv import DictReader

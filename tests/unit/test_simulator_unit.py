@@ -1,3 +1,5 @@
+"""What a simulated unit does with commands, time and its memory, rule by rule."""
+
 from __future__ import annotations
 
 from dataclasses import asdict

@@ -1,0 +1,120 @@
+"""The state folder keeps what it drew, hides it from others, and does not take what is not its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from deploy.local.account import Account, NoAccount, servers_account
+from deploy.local.folder import BadFolder, Folder, open_folder, state_path, write_private
+
+ME = Account("me", os.geteuid(), os.getegid())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return open_folder(tmp_path / "state", ME)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_secrets_are_drawn_once_and_for_their_owner_alone(folder: Folder) -> None:
+    again = open_folder(folder.path, ME)
+
+    assert again.secrets == folder.secrets
+    assert mode(folder.path / "secrets.json") == 0o600
+    assert mode(folder.path) == mode(folder.path / "logs") == 0o700
+
+
+def test_no_two_folders_share_a_secret(tmp_path: Path, folder: Folder) -> None:
+    other = open_folder(tmp_path / "other", ME)
+
+    assert other.secrets != folder.secrets
+
+
+def test_secrets_do_not_show_themselves(folder: Folder) -> None:
+    assert repr(folder.secrets) == "Secrets()"
+
+
+def test_a_port_is_kept_while_it_is_free(folder: Folder) -> None:
+    first = folder.port("api")
+
+    assert folder.port("api") == first
+
+
+def test_a_port_that_somebody_took_is_replaced(folder: Folder) -> None:
+    with socket.create_server(("127.0.0.1", folder.port("api"))) as somebody:
+        taken = somebody.getsockname()[1]
+
+        assert folder.port("api") != taken
+
+
+def test_a_wish_for_a_port_is_granted_when_it_can_be(folder: Folder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        wanted = somebody.getsockname()[1]
+        assert folder.port("taken", wish=wanted) != wanted
+
+    assert folder.port("free", wish=wanted) == wanted
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("months of work")
+    tmp_path.chmod(0o755)
+
+    with pytest.raises(BadFolder, match="holds other things"):
+        open_folder(tmp_path, ME)
+
+    assert mode(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_private_file_is_private_from_its_first_moment(tmp_path: Path, *, there_before: bool) -> None:
+    file = tmp_path / "secret"
+    if there_before:
+        file.touch(mode=0o644)
+
+    write_private(file, "text")
+
+    assert file.read_text() == "text"
+    assert mode(file) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_state_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HELIOGRAPH_STATE_DIR", str(tmp_path))
+
+    assert state_path() == tmp_path
+
+
+def test_root_keeps_its_state_where_another_account_can_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HELIOGRAPH_STATE_DIR", raising=False)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert state_path().parent == Path("/var/lib/heliograph")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert state_path().name == ".heliograph"
+
+
+def test_an_ordinary_user_runs_the_servers_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+
+    account = servers_account()
+
+    assert account.uid == 65534
+    assert account.dropping == {}
+
+
+@pytest.mark.parametrize("name", ["root", "no-such-account"])
+def test_root_needs_an_account_that_is_not_root(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("HELIOGRAPH_RUN_AS", name)
+
+    with pytest.raises(NoAccount, match="HELIOGRAPH_RUN_AS"):
+        servers_account()

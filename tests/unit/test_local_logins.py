@@ -1,0 +1,73 @@
+"""The broker's password file and access list admit whom they should, in the form that Mosquitto reads."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.local import broker, installation
+from deploy.local.account import Account
+from deploy.local.broker import ACCESS, CONFIGURATION, NoBroker, backend_logins, login
+from deploy.local.folder import open_folder
+
+ME = Account("me", os.geteuid(), os.getegid())
+
+
+def test_a_login_holds_the_password_s_hash_and_not_the_password() -> None:
+    line = login("gateway-0-99", "a password")
+
+    user, kind, rounds, salt, digest = line.strip().replace(":", "").split("$")
+    made = hashlib.pbkdf2_hmac("sha512", b"a password", base64.b64decode(salt), int(rounds), 64)
+    assert (user, kind, rounds) == ("gateway-0-99", "7", "101")
+    assert base64.b64decode(digest) == made
+    assert login("gateway-0-99", "a password") != line
+
+
+def test_the_backend_logs_in_under_two_names(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "state", ME)
+
+    file = backend_logins(folder)
+
+    assert [line.split(":")[0] for line in file.read_text().splitlines()] == ["gateway-0-99", "downlink-0-99"]
+    assert file.stat().st_mode & 0o077 == 0
+    assert folder.secrets.uplink not in file.read_text()
+    assert backend_logins(folder).read_text() == file.read_text()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "allow_anonymous false",
+        "use_username_as_clientid true",
+        "max_inflight_messages 0",
+        "max_queued_messages 0",
+        "set_tcp_nodelay true",
+        "persistence true",
+    ],
+)
+def test_the_broker_s_configuration_keeps_the_design_s_promises(line: str) -> None:
+    assert line in CONFIGURATION.splitlines()
+
+
+def test_messages_over_the_wire_s_limit_reach_the_gateway() -> None:
+    assert broker.PACKET_BYTES > 256 * 1024
+
+
+def test_nobody_may_write_commands_but_the_downlink() -> None:
+    writes = [line for line in ACCESS.splitlines() if "write" in line and "command" in line]
+
+    assert writes == ["topic write scu/v1/+/+/command"]
+    assert ACCESS.index("user downlink-0-99") < ACCESS.index(writes[0]) < ACCESS.index("pattern")
+
+
+def test_whoever_cannot_install_a_broker_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "SBIN", ())
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(NoBroker, match="type `sudo apt install mosquitto`"):
+        installation.ensure_broker(print)
