@@ -13,6 +13,7 @@ from commands.docket import Command, Docket
 from commands.states import MOVES, State
 from protocol.messages import Ack, AckResult, CommandKind, Mode
 from runtime.settings import Commands
+from storage.arrays import int4s, int8s, uuids
 from storage.sql import Connection, execute, load, rows
 
 SQL = load(__file__)
@@ -66,10 +67,10 @@ async def observe(
         conn,
         SQL.lock,
         actor=actor,
-        acked=[acked.ack.command_id for acked in acks],
-        units=spoke,
-        reporting=[report.unit_id for report in reports],
-        epochs=[report.epoch for report in reports],
+        acked=uuids([acked.ack.command_id for acked in acks]),
+        units=int4s(spoke),
+        reporting=int4s([report.unit_id for report in reports]),
+        epochs=int8s([report.epoch for report in reports]),
     )
     waits = await _evidence_waits(conn, acks, settings) if acks else {}
     verdicts = [judge_ack(book, acked, waits.get(acked.unit_id, timedelta())) for acked in acks]

@@ -32,6 +32,9 @@ from telemetry.record import Arrival, moments
 QUEUED_S = 30.0
 """For so long after a connect (seconds) what arrives may have waited in the broker's queue."""
 
+BREATH = 250
+"""After so many messages decoded, others get their turn on the event loop."""
+
 REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 """What the database says of values that it does not take, whenever they come."""
 
@@ -50,6 +53,7 @@ class Ingest:
         self._queue: deque[tuple[Delivery, datetime, bool]] = deque()
         self._arrived = asyncio.Event()
         self._unit_ids: dict[str, int] = {}
+        self._held = 0
         self._live_from = 0.0
         self._session: Session | None = None
         self.finished = asyncio.Event()
@@ -64,6 +68,7 @@ class Ingest:
         """Accept a delivery; answers whether there is room for more."""
         live = not delivery.retained and time.monotonic() >= self._live_from
         self._queue.append((delivery, now(), live))
+        self._held += 1
         self._arrived.set()
         metrics.RECEIVED.inc()
         metrics.REDELIVERED.inc(delivery.again)
@@ -73,23 +78,39 @@ class Ingest:
     async def serve(self, stop: asyncio.Event) -> None:
         """Empty the queue batch by batch until stopped; a database that is away is waited for.
 
-        What is not committed at the stop stays unacknowledged: the broker has it.
+        While the database works on one batch, the next is decoded. What is not committed at the
+        stop stays unacknowledged: the broker has it.
         """
+        decoded: asyncio.Queue[list[Reading] | None] = asyncio.Queue(maxsize=1)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._decode(decoded, stop), name="ingest-decode")
+                while (batch := await decoded.get()) is not None:
+                    await self._settle(batch, stop)
+        finally:
+            self.finished.set()
+
+    async def _decode(self, decoded: asyncio.Queue[list[Reading] | None], stop: asyncio.Event) -> None:
+        """Turn what arrives into batches until stopped; None is the last word."""
         stopping = asyncio.create_task(stop.wait(), name="ingest-stop")
         try:
             while not stop.is_set():
-                batch = await self._gather(stopping)
+                batch = []
+                for delivery, at, live in await self._gather(stopping):
+                    batch.append(read(delivery, at, live=live))
+                    if len(batch) % BREATH == 0:
+                        await asyncio.sleep(0)
                 if batch:
-                    await self._settle(batch, stop)
+                    await decoded.put(batch)
+            await decoded.put(None)
         finally:
             stopping.cancel()
-            self.finished.set()
 
     @property
     def _has_room(self) -> bool:
-        return len(self._queue) < self._settings.gateway_window
+        return self._held < self._settings.gateway_window
 
-    async def _gather(self, stopping: asyncio.Task[bool]) -> list[Reading]:
+    async def _gather(self, stopping: asyncio.Task[bool]) -> list[tuple[Delivery, datetime, bool]]:
         """Wait for the first message, then a little for more to share its transaction."""
         arrived = asyncio.create_task(self._arrived.wait(), name="ingest-arrived")
         await asyncio.wait({arrived, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -100,9 +121,7 @@ class Ingest:
         batch = [self._queue.popleft() for _ in range(size)]
         if not self._queue:
             self._arrived.clear()
-        if self._session is not None and self._has_room:
-            self._session.resume()
-        return [read(delivery, at, live=live) for delivery, at, live in batch]
+        return batch
 
     async def _settle(self, batch: Sequence[Reading], stop: asyncio.Event) -> None:
         """Bring a batch to its verdicts, or give up at the stop."""
@@ -151,19 +170,21 @@ class Ingest:
             outcome = await judge(conn, entries, gateway=self._name, settings=self._commands)
         metrics.BATCH_SECONDS.observe(time.monotonic() - began)
         metrics.BATCH_ROWS.observe(len(entries))
-        _acknowledge(reading.delivery for reading, _ in entries)
+        self._acknowledge(entries)
         _count(outcome)
 
-
-def _acknowledge(deliveries: Iterable[Delivery]) -> None:
-    """Acknowledge in the order of arrival, each on the connection that brought it."""
-    by_session: dict[Session, list[int]] = {}
-    for delivery in deliveries:
-        metrics.UNACKNOWLEDGED.dec()
-        if delivery.packet_id is not None:
-            by_session.setdefault(delivery.session, []).append(delivery.packet_id)
-    for session, packet_ids in by_session.items():
-        session.acknowledge(packet_ids)
+    def _acknowledge(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge in the order of arrival, each on the connection that brought it; then read on."""
+        by_session: dict[Session, list[int]] = {}
+        for reading, _ in entries:
+            if reading.delivery.packet_id is not None:
+                by_session.setdefault(reading.delivery.session, []).append(reading.delivery.packet_id)
+        for session, packet_ids in by_session.items():
+            session.acknowledge(packet_ids)
+        self._held -= len(entries)
+        metrics.UNACKNOWLEDGED.dec(len(entries))
+        if self._session is not None and self._has_room:
+            self._session.resume()
 
 
 def _count(outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, tuple_row
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[DictRow]
@@ -62,6 +62,13 @@ async def row(
     cursor = await conn.execute(query, params)
     found = await cursor.fetchone()
     return None if found is None else from_row(found)
+
+
+async def tuples(conn: Connection, query: LiteralString, **params: object) -> list[tuple[Any, ...]]:
+    """Run a query whose rows come by the thousand: bare tuples, read in binary form."""
+    async with conn.cursor(row_factory=tuple_row, binary=True) as cursor:
+        await cursor.execute(query, params)
+        return await cursor.fetchall()
 
 
 async def value(conn: Connection, query: LiteralString, **params: object) -> Any:

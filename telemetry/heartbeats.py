@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from protocol.messages import Mode
 from storage.sql import Connection, load, rows
@@ -16,12 +16,13 @@ from storage.sql import Connection, load, rows
 REAL_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
 FLAG_READINGS = ("tamper", "lvd")
 NAMED_READINGS = (*REAL_READINGS, "energy_wh", *FLAG_READINGS)
+REALS, COLUMNS = frozenset(REAL_READINGS), frozenset(NAMED_READINGS)
 
-OLDEST = timedelta(days=45)
-"""A unit's time is plausible from so long before arrival …"""
+OLDEST_S = 45 * 86_400
+"""A unit's time is plausible from so many seconds before arrival …"""
 
-NEWEST = timedelta(minutes=10)
-"""… until so long after it."""
+NEWEST_S = 600
+"""… until so many after it."""
 
 REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
 """What a `real` column holds, besides zero."""
@@ -76,10 +77,9 @@ class Heartbeat:
 
 def placed_at(unit_ts: int | None, received_at: datetime) -> datetime:
     """Give the moment at which a heartbeat stands in charts: the unit's where plausible."""
-    if unit_ts is None:
+    if unit_ts is None or not -OLDEST_S <= unit_ts - received_at.timestamp() <= NEWEST_S:
         return received_at
-    earliest, latest = (received_at - OLDEST).timestamp(), (received_at + NEWEST).timestamp()
-    return datetime.fromtimestamp(unit_ts, UTC) if earliest <= unit_ts <= latest else received_at
+    return datetime.fromtimestamp(unit_ts, UTC)
 
 
 async def append(conn: Connection, heartbeats: Iterable[Heartbeat]) -> None:
@@ -119,12 +119,10 @@ async def of_unit(
 
 
 def _columns(heartbeat: Heartbeat) -> tuple[object, ...]:
-    named = {
-        name: value
-        for name, value in heartbeat.readings.items()
-        if name in NAMED_READINGS and _fits(name, value)
-    }
-    further = {name: value for name, value in heartbeat.readings.items() if name not in named}
+    named: dict[str, object] = {}
+    further: dict[str, object] = {}
+    for name, value in heartbeat.readings.items():
+        (named if name in COLUMNS and _fits(name, value) else further)[name] = value
     extra = {name: part for name, part in (("readings", further), ("fields", heartbeat.fields)) if part}
     return (
         heartbeat.at,
@@ -138,7 +136,7 @@ def _columns(heartbeat: Heartbeat) -> tuple[object, ...]:
         CODES[heartbeat.mode],
         heartbeat.output,
         heartbeat.fw,
-        json.dumps(extra) if extra else None,
+        Jsonb(extra) if extra else None,
         *map(named.get, NAMED_READINGS),
     )
 
@@ -150,4 +148,4 @@ def _number(value: float) -> float:
 
 def _fits(name: str, value: float) -> bool:
     """Whether a column holds the value; one that does not is kept beside the columns."""
-    return name not in REAL_READINGS or value == 0 or REAL_MIN <= abs(value) <= REAL_MAX
+    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0 or name not in REALS

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from storage.arrays import int4s, int8s
 from storage.sql import Connection, execute, load, rows
 
 SQL = load(__file__)
@@ -31,8 +32,8 @@ async def ordinals(conn: Connection, lives: Iterable[Life], *, now: datetime) ->
         await execute(
             conn,
             SQL.add,
-            unit_ids=[life.unit_id for life in new],
-            lives=[life.life for life in new],
+            unit_ids=int4s([life.unit_id for life in new]),
+            lives=int8s([life.life for life in new]),
             now=now,
         )
         known |= await _known(conn, new)
@@ -44,7 +45,7 @@ async def _known(conn: Connection, lives: list[Life]) -> dict[Life, int]:
         conn,
         lambda row: (Life(row["unit_id"], row["life"]), row["ordinal"]),
         SQL.known,
-        unit_ids=[life.unit_id for life in lives],
-        lives=[life.life for life in lives],
+        unit_ids=int4s([life.unit_id for life in lives]),
+        lives=int8s([life.life for life in lives]),
     )
     return dict(found)

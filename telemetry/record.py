@@ -71,7 +71,13 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     the order of ids.
     """
     standings = await status.lock(conn, (arrival.unit_id for arrival in arrivals))
-    ordinals = await lives.ordinals(conn, _lives(arrivals), now=now)
+    ordinals = {
+        Life(standing.unit_id, standing.reported_life): standing.report.life
+        for standing in standings.values()
+        if standing.report is not None and standing.reported_life is not None
+    }
+    if unknown := {life for life in _lives(arrivals) if life not in ordinals}:
+        ordinals |= await lives.ordinals(conn, unknown, now=now)
     beats = [list(_beats(arrival, ordinals)) for arrival in arrivals]
     first = iter(await sequence.hear(conn, (_key(beat) for group in beats for beat in group)))
     fresh = [[beat for beat in group if next(first)] for group in beats]
@@ -79,15 +85,16 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     if new:
         await heartbeats.append(conn, new)
 
-    reports = _newest_reports(arrivals, beats, fresh, standings)
-    news, changed = _newest_presence(arrivals, ordinals, standings)
     contacts = _newest_contacts(arrivals)
+    reports = _newest_reports(arrivals, beats, fresh, standings, contacts)
+    news, changed = _newest_presence(arrivals, ordinals, standings)
+    only_contacts = contacts.keys() - {report.heartbeat.unit_id for report in reports}
     if reports:
         await status.report(conn, reports)
     if news:
         await status.presence(conn, news)
-    if contacts:
-        await status.contact(conn, contacts)
+    if only_contacts:
+        await status.contact(conn, (contacts[unit_id] for unit_id in only_contacts))
     await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
     return Recorded(
         verdicts=[
@@ -95,7 +102,7 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
             for place, (arrival, group) in enumerate(zip(arrivals, fresh, strict=True))
         ],
         reports=reports,
-        contacts=contacts,
+        contacts=list(contacts.values()),
         online=[one.unit_id for one in news if one.state is PresenceState.ONLINE],
         new=len(new),
         repeated=sum(map(len, beats)) - len(new),
@@ -151,14 +158,15 @@ def _newest_reports(
     beats: Sequence[Sequence[Heartbeat]],
     fresh: Sequence[Sequence[Heartbeat]],
     standings: dict[int, Standing],
+    contacts: dict[int, Contact],
 ) -> list[Report]:
     """Pick per unit the newest of the messages' own heartbeats, if it is newer than what stands."""
     newest: dict[int, Report] = {}
     for arrival, group, new in zip(arrivals, beats, fresh, strict=True):
         if not new or new[0] is not group[0] or not isinstance(arrival.message, messages.Heartbeat):
             continue
-        report = Report(heartbeat=group[0], next_s=arrival.message.next_s)
         unit_id = arrival.unit_id
+        report = Report(heartbeat=group[0], next_s=arrival.message.next_s, contact=contacts[unit_id])
         before: ReportOrder | None = newest[unit_id].order if unit_id in newest else standings[unit_id].report
         if before is None or report.order > before:
             newest[unit_id] = report
@@ -191,7 +199,7 @@ def _newest_presence(
     return list(newest.values()), changed
 
 
-def _newest_contacts(arrivals: Iterable[Arrival]) -> list[Contact]:
+def _newest_contacts(arrivals: Iterable[Arrival]) -> dict[int, Contact]:
     """Pick per unit its last heartbeat or ack; live if one of them was."""
     newest: dict[int, Contact] = {}
     for arrival in arrivals:
@@ -199,7 +207,7 @@ def _newest_contacts(arrivals: Iterable[Arrival]) -> list[Contact]:
             before = newest.get(arrival.unit_id)
             live = arrival.live or (before is not None and before.live)
             newest[arrival.unit_id] = Contact(unit_id=arrival.unit_id, at=arrival.received_at, live=live)
-    return list(newest.values())
+    return newest
 
 
 def _verdict(arrival: Arrival, *, brought_new: bool) -> Verdict | None:

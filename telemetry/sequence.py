@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from storage.sql import Connection, execute, load, rows
+from storage.arrays import byteas, int2s, int4s, int8s
+from storage.sql import Connection, execute, load, tuples
 
 BLOCK_BITS = 1024
 BLOCK_BYTES = BLOCK_BITS // 8
@@ -51,19 +52,15 @@ async def hear(conn: Connection, keys: Iterable[Key]) -> list[bool]:
 
 async def _read(conn: Connection, blocks: set[_Block]) -> dict[_Block, int]:
     wanted = sorted(blocks)
-    found = await rows(
+    found = await tuples(
         conn,
-        lambda row: (
-            _Block(row["unit_id"], row["life"], row["boot"], row["block"]),
-            int.from_bytes(row["heard"], "little"),
-        ),
         SQL.read,
-        unit_ids=[block.unit_id for block in wanted],
-        lives=[block.life for block in wanted],
-        boots=[block.boot for block in wanted],
-        blocks=[block.block for block in wanted],
+        unit_ids=int4s([block.unit_id for block in wanted]),
+        lives=int2s([block.life for block in wanted]),
+        boots=int8s([block.boot for block in wanted]),
+        blocks=int4s([block.block for block in wanted]),
     )
-    return dict(found)
+    return {_Block(*block): int.from_bytes(heard, "little") for *block, heard in found}
 
 
 async def _write(conn: Connection, heard: dict[_Block, int]) -> None:
@@ -71,9 +68,9 @@ async def _write(conn: Connection, heard: dict[_Block, int]) -> None:
     await execute(
         conn,
         SQL.write,
-        unit_ids=[block.unit_id for block in changed],
-        lives=[block.life for block in changed],
-        boots=[block.boot for block in changed],
-        blocks=[block.block for block in changed],
-        heard=[heard[block].to_bytes(BLOCK_BYTES, "little") for block in changed],
+        unit_ids=int4s([block.unit_id for block in changed]),
+        lives=int2s([block.life for block in changed]),
+        boots=int8s([block.boot for block in changed]),
+        blocks=int4s([block.block for block in changed]),
+        heard=byteas([heard[block].to_bytes(BLOCK_BYTES, "little") for block in changed]),
     )

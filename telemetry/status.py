@@ -6,7 +6,6 @@ presence. No clock decides.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 from psycopg.rows import DictRow
 
 from protocol.messages import Mode, PresenceState
-from storage.sql import Connection, execute, load, row, rows
+from storage.arrays import bools, chars, int2s, int4s, int8s, jsonbs, texts, timestamps
+from storage.sql import Connection, execute, load, row, rows, tuples
 from telemetry.heartbeats import CODES, MODES, Heartbeat
 
 SILENT_INTERVALS = 2
@@ -46,29 +46,41 @@ class Standing:
 
     unit_id: int
     report: ReportOrder | None
+    reported_life: int | None
+    """The life of that report as the unit calls it."""
+
     presence: PresenceOrder | None
     state: PresenceState | None
 
     @classmethod
-    def from_row(cls, row: DictRow) -> Standing:
+    def from_row(cls, row: tuple[Any, ...]) -> Standing:
         """Build from a locked row of `unit_status`."""
-        presence = row["presence"]
+        unit_id, life, boot, seq, reported_life, presence, *presence_order = row
         return cls(
-            unit_id=row["unit_id"],
-            report=None if row["life"] is None else ReportOrder(row["life"], row["boot"], row["seq"]),
-            presence=None
-            if presence is None
-            else PresenceOrder(row["presence_life"], row["presence_boot"], row["presence_conn"]),
+            unit_id=unit_id,
+            report=None if life is None else ReportOrder(life, boot, seq),
+            reported_life=reported_life,
+            presence=None if presence is None else PresenceOrder(*presence_order),
             state=None if presence is None else PresenceState(presence),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """A unit's newest contact: a heartbeat or an ack; `live` unless it had waited in the broker."""
+
+    unit_id: int
+    at: datetime
+    live: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A unit's newest heartbeat, as the status keeps it."""
+    """A unit's newest heartbeat, as the status keeps it, and the contact that came with it."""
 
     heartbeat: Heartbeat
     next_s: int | None
+    contact: Contact
 
     @property
     def order(self) -> ReportOrder:
@@ -85,15 +97,6 @@ class PresenceNews:
     order: PresenceOrder
     at: datetime
     fields: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contact:
-    """A unit's newest contact: a heartbeat or an ack; `live` unless it had waited in the broker."""
-
-    unit_id: int
-    at: datetime
-    live: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,33 +140,35 @@ class Status:
 
 async def lock(conn: Connection, unit_ids: Iterable[int]) -> dict[int, Standing]:
     """Lock the units' rows until the transaction ends, in the order of ids; missing ones are made."""
-    wanted = sorted(set(unit_ids))
-    standings = await rows(conn, Standing.from_row, SQL.lock, unit_ids=wanted)
+    wanted = int4s(sorted(set(unit_ids)))
+    standings = await tuples(conn, SQL.lock, unit_ids=wanted)
     if len(standings) < len(wanted):
         await execute(conn, SQL.make, unit_ids=wanted)
-        standings = await rows(conn, Standing.from_row, SQL.lock, unit_ids=wanted)
-    return {standing.unit_id: standing for standing in standings}
+        standings = await tuples(conn, SQL.lock, unit_ids=wanted)
+    return {standing[0]: Standing.from_row(standing) for standing in standings}
 
 
 async def report(conn: Connection, reports: Iterable[Report]) -> None:
-    """Write the newest report of units whose rows are locked; at most one per unit."""
+    """Write the newest report and contact of units whose rows are locked; at most one per unit."""
     news = list(reports)
     beats = [new.heartbeat for new in news]
     await execute(
         conn,
         SQL.report,
-        unit_ids=[beat.unit_id for beat in beats],
-        lives=[beat.life for beat in beats],
-        boots=[beat.boot for beat in beats],
-        seqs=[beat.seq for beat in beats],
-        reported_ats=[beat.received_at for beat in beats],
-        unit_tss=[beat.unit_ts for beat in beats],
-        modes=[CODES[beat.mode] for beat in beats],
-        epochs=[beat.epoch for beat in beats],
-        outputs=[beat.output for beat in beats],
-        next_ss=[new.next_s for new in news],
-        fws=[beat.fw for beat in beats],
-        readings=[json.dumps(beat.readings) for beat in beats],
+        unit_ids=int4s([beat.unit_id for beat in beats]),
+        lives=int2s([beat.life for beat in beats]),
+        boots=int8s([beat.boot for beat in beats]),
+        seqs=int8s([beat.seq for beat in beats]),
+        reported_ats=timestamps([beat.received_at for beat in beats]),
+        unit_tss=int8s([beat.unit_ts for beat in beats]),
+        modes=chars([CODES[beat.mode] for beat in beats]),
+        epochs=int8s([beat.epoch for beat in beats]),
+        outputs=bools([beat.output for beat in beats]),
+        next_ss=int8s([new.next_s for new in news]),
+        fws=texts([beat.fw for beat in beats]),
+        readings=jsonbs([beat.readings for beat in beats]),
+        contact_ats=timestamps([new.contact.at for new in news]),
+        contact_lives=bools([new.contact.live for new in news]),
     )
 
 
@@ -173,25 +178,25 @@ async def presence(conn: Connection, news: Iterable[PresenceNews]) -> None:
     await execute(
         conn,
         SQL.presence,
-        unit_ids=[new.unit_id for new in told],
-        states=[str(new.state) for new in told],
-        ats=[new.at for new in told],
-        lives=[new.order.life for new in told],
-        boots=[new.order.boot for new in told],
-        conns=[new.order.conn for new in told],
-        fields=[json.dumps(new.fields) if new.fields else None for new in told],
+        unit_ids=int4s([new.unit_id for new in told]),
+        states=texts([new.state for new in told]),
+        ats=timestamps([new.at for new in told]),
+        lives=int2s([new.order.life for new in told]),
+        boots=int8s([new.order.boot for new in told]),
+        conns=int8s([new.order.conn for new in told]),
+        fields=jsonbs([new.fields or None for new in told]),
     )
 
 
 async def contact(conn: Connection, contacts: Iterable[Contact]) -> None:
-    """Write the newest contact of units whose rows are locked; at most one per unit."""
+    """Write the newest contact of units whose rows are locked and that brought no report."""
     met = list(contacts)
     await execute(
         conn,
         SQL.contact,
-        unit_ids=[one.unit_id for one in met],
-        ats=[one.at for one in met],
-        lives=[one.live for one in met],
+        unit_ids=int4s([one.unit_id for one in met]),
+        ats=timestamps([one.at for one in met]),
+        lives=bools([one.live for one in met]),
     )
 
 

@@ -1,10 +1,11 @@
 -- :lock
 -- Lock rows in the order of ids, and tell how new their newest is.
-SELECT unit_id, life, boot, seq, presence, presence_life, presence_boot, presence_conn
-  FROM unit_status
- WHERE unit_id = ANY(%(unit_ids)s)
- ORDER BY unit_id
-   FOR UPDATE;
+SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.presence, s.presence_life, s.presence_boot, s.presence_conn
+  FROM unit_status s
+  LEFT JOIN unit_life l ON l.unit_id = s.unit_id AND l.ordinal = s.life
+ WHERE s.unit_id = ANY(%(unit_ids)s)
+ ORDER BY s.unit_id
+   FOR UPDATE OF s;
 
 -- :make
 -- Rows for units that are heard for the first time.
@@ -13,15 +14,18 @@ SELECT unit_id FROM unnest(%(unit_ids)s::int[]) AS new (unit_id) ORDER BY unit_i
 ON CONFLICT (unit_id) DO NOTHING;
 
 -- :report
--- The newest report of each unit.
+-- The newest report of each unit, and the contact that came with it.
 UPDATE unit_status s
    SET life = new.life, boot = new.boot, seq = new.seq, reported_at = new.reported_at, unit_ts = new.unit_ts,
        mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
-       fw = coalesce(new.fw, s.fw), readings = new.readings
+       fw = coalesce(new.fw, s.fw), readings = new.readings, contact_at = new.contact_at,
+       live_contact_at = CASE WHEN new.contact_live THEN new.contact_at ELSE s.live_contact_at END
   FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(boots)s::bigint[], %(seqs)s::bigint[],
               %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[], %(epochs)s::bigint[],
-              %(outputs)s::bool[], %(next_ss)s::bigint[], %(fws)s::text[], %(readings)s::jsonb[])
-       AS new (unit_id, life, boot, seq, reported_at, unit_ts, mode, epoch, output, next_s, fw, readings)
+              %(outputs)s::bool[], %(next_ss)s::bigint[], %(fws)s::text[], %(readings)s::jsonb[],
+              %(contact_ats)s::timestamptz[], %(contact_lives)s::bool[])
+       AS new (unit_id, life, boot, seq, reported_at, unit_ts, mode, epoch, output, next_s, fw, readings,
+               contact_at, contact_live)
  WHERE s.unit_id = new.unit_id;
 
 -- :presence
@@ -36,7 +40,7 @@ UPDATE unit_status s
  WHERE s.unit_id = new.unit_id;
 
 -- :contact
--- The newest contact of each unit; one that had waited in the broker's queue says nothing of now.
+-- The newest contact of each unit that brought no report; one that had waited in the broker's queue says nothing of now.
 UPDATE unit_status s
    SET contact_at = new.at,
        live_contact_at = CASE WHEN new.live THEN new.at ELSE s.live_contact_at END
