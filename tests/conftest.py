@@ -77,12 +77,22 @@ def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Turn every skip into a failure in CI: a hole must not look like a pass."""
     outcome = yield
-    report = outcome.get_result()
+    _fail_if_skipped(outcome.get_result(), item.nodeid)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
+    """Do the same for a whole file that skips itself."""
+    outcome = yield
+    _fail_if_skipped(outcome.get_result(), collector.nodeid)
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport, what: str) -> None:
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-        if ADMITTED_SKIP not in reason:
+        if not reason.removeprefix("Skipped: ").startswith(ADMITTED_SKIP):
             report.outcome = "failed"
-            report.longrepr = f"{item.nodeid} was skipped in CI: {reason}"
+            report.longrepr = f"{what} was skipped in CI: {reason}"
 
 
 def _settings(server: Server, name: str) -> Database:

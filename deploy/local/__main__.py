@@ -38,7 +38,7 @@ def demo(
     units: Annotated[int, typer.Option(min=1, help="simulated units")] = 50,
     interval: Annotated[float, typer.Option(min=0.05, help="seconds between a unit's heartbeats")] = 5.0,
     duration: Annotated[
-        float | None, typer.Option(min=1.0, help="seconds, then compare and end; default: until Ctrl-C")
+        float | None, typer.Option(min=1.0, help="seconds from the first heartbeat, then compare and end")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="write the comparison here")] = None,
 ) -> None:

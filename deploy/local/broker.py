@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -27,6 +28,7 @@ PACKET_BYTES = 1_048_576
 QUEUE_BYTES = 1 << 30
 """What waits for a gateway that is away, at most; counted in messages the broker drops them silently."""
 
+CONNECTIONS = 1 << 17
 HASH_ROUNDS = 101
 READY_S = 20.0
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/sbin")
@@ -116,6 +118,7 @@ def serve(folder: Folder, account: Account) -> Iterator[Server]:
     if not logins.exists():
         write_private(logins, backend_logins(folder).read_text(encoding="ascii"), owner=account)
     write_private(access, ACCESS, owner=account)
+    _allow_connections()
     port = folder.port("mosquitto")
     configuration = CONFIGURATION.format(
         port=port,
@@ -165,6 +168,14 @@ def backend_logins(folder: Folder) -> Path:
         passwords: Mapping[str, str] = {UPLINK: folder.secrets.uplink, DOWNLINK: folder.secrets.downlink}
         write_private(file, "".join(login(user, password) for user, password in passwords.items()))
     return file
+
+
+def _allow_connections() -> None:
+    """Let children hold as many files as the system allows: each connected unit is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, CONNECTIONS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listens(port: int) -> bool:

@@ -28,7 +28,13 @@ SEED = "1"
 FAULTS = ("--reboot", "0.002", "--away", "0.002", "--duplicate", "0.01")
 """A field is not a laboratory: now and then a unit restarts, loses its network, or repeats itself."""
 
+LEDGERS_KEPT = 20
+"""Of earlier runs: what a killed fleet sent may still wait in the broker, and was sent all the same."""
+
 LOOK_S = 0.5
+PATIENCE_S = 30.0
+"""How much longer than asked a run may take, on a slow machine, to its first heartbeat and last command."""
+
 QUIET_S = 1.0
 DRAIN_S = 15.0
 INTERRUPTED = 130
@@ -86,6 +92,7 @@ class Run:
         self._progress = progress
         self._observer = observer
         self._options = options
+        self._started = time.monotonic()
         self._operator = Operator(stack.api_port, stack.token, progress.say)
         self._ledgers = stack.folder.path / "ledgers"
         self._ledger = self._ledgers / f"{options.began:%Y%m%dT%H%M%S.%f}.jsonl"
@@ -94,6 +101,8 @@ class Run:
     def fleet(self) -> Iterator[Watched]:
         """Let the units live until the block ends; what they remember waits for the next run."""
         self._ledgers.mkdir(mode=0o700, exist_ok=True)
+        for forgotten in sorted(self._ledgers.glob("*.jsonl"))[:-LEDGERS_KEPT]:
+            forgotten.unlink()
         words = (
             *("simulator", "fleet", "--units", str(self._options.units), "--seed", SEED),
             *("--interval", str(self._options.interval_s), *FAULTS),
@@ -104,12 +113,24 @@ class Run:
 
     def watch(self) -> None:
         """Show how it goes and order the commands, until the time is over or somebody asks for the end."""
-        deadline = time.monotonic() + (self._options.duration_s or float("inf"))
+        began: float | None = None
         with view(self._progress.console, self._options.units) as tell:
-            while time.monotonic() < deadline and not self._progress.pause(LOOK_S):
+            while not self._over(began) and not self._progress.pause(LOOK_S):
                 self._stack.tend()
                 self._operator.tend()
-                tell(self._observer.look())
+                figures = self._observer.look()
+                tell(figures)
+                if began is None and figures.stored:
+                    began = time.monotonic()
+
+    def _over(self, began: float | None) -> bool:
+        """Whether the time is over: it counts from the first heartbeat and bears with an open command."""
+        if self._options.duration_s is None:
+            return False
+        if began is None:
+            return time.monotonic() > self._started + self._options.duration_s + PATIENCE_S
+        more = 0.0 if self._operator.done else PATIENCE_S
+        return time.monotonic() > began + self._options.duration_s + more
 
     def compare(self, fleet: Watched) -> Comparison:
         """End the fleet, let the gateway take in what is on its way, and hold both books side by side."""

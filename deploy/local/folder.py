@@ -61,6 +61,11 @@ class Folder:
         """Name the file that takes what one process says."""
         return self.path / "logs" / f"{name}.log"
 
+    def turn_logs(self) -> None:
+        """Begin new logs; those of the last start are kept beside them."""
+        for log in (self.path / "logs").glob("*.log"):
+            log.replace(log.with_suffix(".log.1"))
+
     def owned(self, name: str, account: Account) -> Path:
         """Give the sub-folder that belongs to `account` alone."""
         inner = self.path / name

@@ -32,6 +32,11 @@ class Operator:
         self._disabled: str | None = None
         self._asked_before: set[str] = set()
 
+    @property
+    def done(self) -> bool:
+        """Whether one command of each kind was confirmed."""
+        return self.confirmed.issuperset(KINDS)
+
     def tend(self) -> None:
         """Take the next step, if there is one: order, look, or turn to another unit."""
         kind = next((kind for kind in KINDS if kind not in self.confirmed), None)

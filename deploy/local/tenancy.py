@@ -71,6 +71,7 @@ def sole(folder: Folder) -> Iterator[Tenancy]:
                 f"Heliograph runs in {folder.path} already: {api or 'its API is not up yet'}", api=api
             ) from None
         _end_leftovers(record)
+        folder.turn_logs()
         yield Tenancy(record)
         record.unlink(missing_ok=True)
 

@@ -10,19 +10,28 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from deploy.local import web
 from deploy.local.account import Account
 from deploy.local.folder import REPOSITORY
 from deploy.local.processes import Child, Identity, end, until
+from tests.acceptance.independent_client import IndependentUnit
+from tests.builders import a_serial, an_imei
 
 UP_S = 120.0
 """Seconds to be up: a bound for a machine that does other things too."""
+
+WHO = ("here", "elsewhere") if os.geteuid() == 0 else ("here",)
+"""Only root can become somebody else; whoever is not root is that somebody already."""
 
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".heliograph", "__pycache__", ".*_cache", ".hypothesis", "out"
@@ -37,7 +46,6 @@ class Place:
     code: Path = REPOSITORY
     python: Path = Path(sys.executable)
     account: Account | None = None
-    launched: list[Child] = field(default_factory=list)
 
     @property
     def state(self) -> Path:
@@ -53,22 +61,25 @@ class Place:
         return {**os.environ, **ours}
 
     def launch(self, *words: str) -> Child:
-        launcher = Child(
+        return Child(
             [self.python, "-m", "deploy.local", *words],
             env=self.environment,
             log=self.home / "launcher.log",
             folder=self.code,
             account=self.account,
         )
-        self.launched.append(launcher)
-        return launcher
 
-    def clear(self) -> None:
-        """End what a failed test left behind."""
-        for launcher in self.launched:
-            launcher.end()
-        for child in self.children().values():
-            end(child)
+    def environment_of_children(self) -> dict[str, str]:
+        """Say how one more process joins in, as the launcher tells its own."""
+        secrets = json.loads((self.state / "secrets.json").read_text())
+        ports = json.loads((self.state / "ports.json").read_text())
+        url = f"postgresql://heliograph_app:{secrets['app']}@127.0.0.1:{ports['postgres']}/heliograph"
+        master = json.dumps({"1": secrets["master"]})
+        return {**os.environ, "HELIOGRAPH_DATABASE_URL": url, "HELIOGRAPH_MASTER_SECRETS": master}
+
+    def port(self, name: str) -> int:
+        port: int = json.loads((self.state / "ports.json").read_text())[name]
+        return port
 
     def record(self) -> dict[str, Any]:
         try:
@@ -89,8 +100,8 @@ class Place:
         assert until(is_up, UP_S), launcher.last_words(30)
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def homes() -> Iterator[Path]:
     """Give a folder that every account can pass through; pytest's own is closed."""
     with tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp") as made:
         path = Path(made)
@@ -99,38 +110,36 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def here(home: Path) -> Iterator[Place]:
-    place = Place(home)
-    yield place
-    place.clear()
+def here(homes: Path) -> Iterator[Place]:
+    with _home(homes, "here") as home:
+        yield Place(home)
 
 
 @pytest.fixture
-def elsewhere(home: Path) -> Iterator[Place]:
+def elsewhere(homes: Path) -> Iterator[Place]:
     """Give a readable copy of everything, and an ordinary account to use it."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else; the other tests ran as an ordinary account")
     nobody = pwd.getpwnam("nobody")
-    code = home / "code"
+    code = homes / "code"
     shutil.copytree(REPOSITORY, code, ignore=NOT_COPIED)
     shutil.copytree(sys.prefix, code / ".venv", symlinks=True, ignore=NOT_COPIED, copy_function=_link)
-    own = home / "own"
-    own.mkdir(mode=0o700)
-    os.chown(own, nobody.pw_uid, nobody.pw_gid)
     account = Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
-    place = Place(own, code, code / ".venv" / "bin" / "python", account)
-    yield place
-    place.clear()
+    with _home(homes, "elsewhere") as home:
+        os.chown(home, account.uid, account.gid)
+        yield Place(home, code, code / ".venv" / "bin" / "python", account)
 
 
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
+@pytest.fixture(scope="module")
+def running(homes: Path) -> Iterator[Place]:
+    """Give a place in which everything is up; it ends on SIGTERM without a complaint."""
+    with _home(homes, "running") as home:
+        place = Place(home)
+        launcher = place.launch("up")
+        place.wait_until_up(launcher)
+        yield place
+        assert launcher.end() == 0, launcher.last_words(30)
 
 
-@pytest.mark.parametrize("who", ["here", "elsewhere"])
+@pytest.mark.parametrize("who", WHO)
 def test_the_demo_runs_compares_and_ends(who: str, request: pytest.FixtureRequest) -> None:
     place: Place = request.getfixturevalue(who)
     report = place.home / "out.json"
@@ -146,7 +155,7 @@ def test_the_demo_runs_compares_and_ends(who: str, request: pytest.FixtureReques
     assert told["heartbeats_unexpected"] == told["heartbeats_doubled"] == 0
     assert told["commands"]["confirmed"] >= 3
     assert told["seconds_to_first_heartbeat"] > 0
-    assert children.keys() == {"postgres", "mosquitto", "gateway", "api"}
+    assert children.keys() >= {"postgres", "mosquitto", "gateway", "api"}
     assert not [name for name, child in children.items() if child.alive]
     assert not (place.state / "run.json").exists()
 
@@ -176,19 +185,116 @@ def test_a_folder_has_one_launcher_and_outlives_its_murder(here: Place) -> None:
     assert not [name for name, child in children.items() if child.alive]
 
 
-def test_secrets_are_in_no_command_line_and_in_no_open_file(here: Place) -> None:
-    launcher = here.launch("up")
-    here.wait_until_up(launcher)
-    secrets = json.loads((here.state / "secrets.json").read_text()).values()
+def test_secrets_are_in_no_command_line_and_in_no_open_file(running: Place) -> None:
+    secrets = json.loads((running.state / "secrets.json").read_text()).values()
 
     shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     open_files = [
         path
-        for path in here.state.rglob("*")
+        for path in running.state.rglob("*")
         if path.is_file() and "bin" not in path.parts and path.stat().st_mode & 0o077
     ]
-    launcher.tell(signal.SIGTERM)
 
-    assert until(lambda: launcher.ended is not None, UP_S)
     assert not [secret for secret in secrets if secret in shown]
     assert open_files == []
+
+
+def test_a_unit_enrolled_while_all_runs_connects_within_five_seconds(running: Place) -> None:
+    """Also when others were enrolled just before: the broker is then told a little later, once for all."""
+    credentials = [
+        json.loads(_registry(running, "enrol", an_imei(number), a_serial(number), "--json"))
+        for number in (1, 2, 3)
+    ]
+    enrolled = time.monotonic()
+
+    for told in credentials:
+        unit = IndependentUnit(
+            "127.0.0.1",
+            running.port("mosquitto"),
+            imei=told["login"],
+            password=told["password"],
+            key=bytes.fromhex(told["key"]),
+            life=1,
+        )
+        assert unit.connect(5 - (time.monotonic() - enrolled))
+        unit.leave()
+
+
+def test_what_is_far_over_the_wire_s_limit_reaches_the_gateway_and_is_told(running: Place) -> None:
+    """A broker that dropped it would make a loss that nobody sees."""
+    told = json.loads(_registry(running, "enrol", an_imei(9), a_serial(9), "--json"))
+    unit = IndependentUnit(
+        "127.0.0.1",
+        running.port("mosquitto"),
+        imei=told["login"],
+        password=told["password"],
+        key=bytes.fromhex(told["key"]),
+        life=1,
+    )
+    assert unit.connect()
+
+    unit.say("heartbeat", b"{" + b" " * 512 * 1024 + b"}")
+    unit.leave()
+
+    def is_told() -> bool:
+        with psycopg.connect(running.environment_of_children()["HELIOGRAPH_DATABASE_URL"]) as conn:
+            found = conn.execute("SELECT 1 FROM dead_letter WHERE imei = %s", [told["login"]])
+            return found.fetchone() is not None
+
+    assert until(is_told, 10)
+
+
+def test_a_gateway_that_dies_comes_again(running: Place) -> None:
+    before = running.children()["gateway"]
+    os.kill(before.pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        answer = web.ask(running.port("health"), "GET", "/readyz")
+        return running.children()["gateway"] != before and answer is not None and answer.ok
+
+    assert until(is_back, 30)
+
+
+def test_without_its_database_the_launcher_ends_and_says_so(here: Place) -> None:
+    launcher = here.launch("up")
+    here.wait_until_up(launcher)
+    children = here.children()
+
+    os.kill(children["postgres"].pid, signal.SIGKILL)
+
+    assert until(lambda: launcher.ended is not None, UP_S)
+    assert launcher.ended == 1
+    assert "heliograph: postgres has ended." in launcher.last_words(30)
+    assert not [name for name, child in children.items() if child.alive]
+
+
+@contextmanager
+def _home(homes: Path, name: str) -> Iterator[Path]:
+    """Lend a folder and end whatever a failed test left running in it."""
+    home = homes / name
+    home.mkdir(mode=0o711)
+    try:
+        yield home
+    finally:
+        for child in Place(home).children().values():
+            end(child)
+        shutil.rmtree(home)
+
+
+def _registry(place: Place, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "registry", *words],
+        env=place.environment_of_children(),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

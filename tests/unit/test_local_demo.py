@@ -1,0 +1,168 @@
+"""What the demo reads, orders and shows, without the system that it shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local import orders, truth, view, web
+from deploy.local.comparison import KINDS
+from deploy.local.figures import NEW, REPEATED, Figures, Meter
+from deploy.local.orders import Operator
+from deploy.local.web import Answer
+
+IMEI = "352099001761481"
+
+
+def a_line(event: str, *keys: tuple[int, int]) -> str:
+    return json.dumps({"event": event, "imei": IMEI, "life": 7, "keys": keys}) + "\n"
+
+
+def test_the_ledger_tells_acknowledged_from_published(tmp_path: Path) -> None:
+    ledger = tmp_path / "now.jsonl"
+    ledger.write_text(
+        a_line("heartbeats_sent", (1, 1), (1, 2))
+        + json.dumps({"event": "command_applied"})
+        + "\n"
+        + a_line("heartbeats_acked", (1, 1))
+    )
+    (tmp_path / "earlier.jsonl").write_text(a_line("heartbeats_sent", (1, 0)))
+
+    assert truth.acknowledged(ledger) == {(IMEI, 7, 1, 1)}
+    assert truth.published(tmp_path) == {(IMEI, 7, 1, seq) for seq in (0, 1, 2)}
+
+
+def test_half_a_line_of_a_killed_fleet_says_nothing(tmp_path: Path) -> None:
+    ledger = tmp_path / "now.jsonl"
+    ledger.write_text(a_line("heartbeats_acked", (1, 1)) + a_line("heartbeats_acked", (1, 2))[:-9])
+
+    assert truth.acknowledged(ledger) == {(IMEI, 7, 1, 1)}
+
+
+def test_counters_go_on_when_the_gateway_began_anew() -> None:
+    meter = Meter()
+
+    meter.read({NEW: 100.0, REPEATED: 1.0}, now=0.0)
+    meter.read({NEW: 30.0}, now=2.0)
+
+    assert meter.totals == {NEW: 130.0, REPEATED: 1.0}
+    assert meter.rate == 15.0
+
+
+def test_the_rate_forgets_what_is_long_past() -> None:
+    meter = Meter()
+
+    for second in range(20):
+        meter.read({NEW: 1000.0 if second else 0.0}, now=float(second))
+
+    assert meter.rate == 0.0
+
+
+class Api:
+    """Stands in for the API: units that are willing or not, and commands in the states they are given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.units = [self.unit("A", presence="offline"), self.unit("B"), self.unit("C")]
+        self.ordered: list[tuple[str, str]] = []
+        self.state = "confirmed"
+        self.away = False
+        monkeypatch.setattr(web, "ask", self.ask)
+
+    @staticmethod
+    def unit(serial: str, presence: str = "online", enable_status: str = "enabled") -> dict[str, str]:
+        return {"serial_number": serial, "presence": presence, "enable_status": enable_status}
+
+    def ask(self, _port: int, method: str, path: str, **more: Any) -> Answer | None:
+        if self.away:
+            return None
+        assert more["headers"]["Authorization"] == "Bearer a-token"
+        if method == "POST":
+            assert more["headers"]["Idempotency-Key"]
+            self.ordered.append((path.split("/")[3], more["body"].get("mode", more["body"]["kind"])))
+            return Answer(202, b'{"id": "x"}')
+        shown = {"items": self.units} if path.startswith("/v1/units") else {"state": self.state}
+        return Answer(200, json.dumps(shown).encode())
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    return Api(monkeypatch)
+
+
+@pytest.fixture
+def operator(api: Api) -> Operator:
+    assert api.ordered == []
+    return Operator(1, "a-token", lambda _line: None)
+
+
+def test_one_command_of_each_kind_goes_to_a_willing_unit_and_the_disable_is_taken_back(
+    api: Api, operator: Operator
+) -> None:
+    assert not operator.done
+
+    for _ in range(10):
+        operator.tend()
+
+    assert operator.done
+    assert operator.confirmed == set(KINDS)
+    assert api.ordered == [("B", "ping"), ("B", "offline_disabled"), ("B", "enabled")]
+
+
+def test_a_unit_that_refuses_is_let_be_and_its_disable_taken_back(api: Api, operator: Operator) -> None:
+    operator.tend()
+    operator.tend()
+    operator.tend()
+    api.state = "refused"
+    operator.tend()
+    api.state = "confirmed"
+    operator.tend()
+
+    assert api.ordered == [
+        ("B", "ping"),
+        ("B", "offline_disabled"),
+        ("B", "enabled"),
+        ("C", "offline_disabled"),
+    ]
+
+
+def test_a_unit_that_does_not_answer_in_time_is_let_be(
+    api: Api, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.state = "sent"
+    operator.tend()
+    operator.tend()
+    assert api.ordered == [("B", "ping")]
+
+    monkeypatch.setattr(orders, "PATIENCE_S", -1.0)
+    operator.tend()
+    operator.tend()
+
+    assert api.ordered == [("B", "ping"), ("C", "ping")]
+
+
+def test_an_api_that_is_away_is_asked_again(api: Api, operator: Operator) -> None:
+    api.away = True
+    operator.tend()
+    api.away = False
+    operator.tend()
+
+    assert api.ordered == [("B", "ping")]
+
+
+def test_the_figures_are_one_line_where_there_is_no_terminal() -> None:
+    figures = Figures(
+        units_online=49,
+        heartbeats_per_s=9.96,
+        stored=1200,
+        duplicates=3,
+        dead_letters=0,
+        commands={"confirmed": 2, "sent": 1},
+    )
+
+    assert view.line(figures, 50) == (
+        "units online 49 of 50 · heartbeats/s 10.0 · stored 1200 · duplicates 3 · dead letters 0 · "
+        "commands 2 confirmed, 1 sent"
+    )
