@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from commands import docket
 from commands.docket import Command, Docket
@@ -36,8 +36,7 @@ class Acked:
     ack: Ack
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
+class Reported(NamedTuple):
     """A unit's newest report: its epoch and mode, and which heartbeat said so."""
 
     unit_id: int

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from gateway.session import Delivery
 from protocol.codec import Decoded, decode
@@ -13,8 +13,7 @@ from telemetry.dead_letters import Loss
 from telemetry.record import Arrival
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A delivery, decoded; `live` unless it had waited in the broker's queue."""
 
     delivery: Delivery

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from protocol import messages
 from protocol.codec import Cleared
@@ -32,8 +33,7 @@ class Verdict(StrEnum):
     """It could not be taken, and is kept with its reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(NamedTuple):
     """One readable message of a known unit.
 
     `live` is False for what had waited in the broker's queue. `losses` are the readings and

@@ -40,8 +40,7 @@ class PresenceOrder(NamedTuple):
     conn: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(NamedTuple):
     """What a batch must know of a unit: how new the newest is; None where nothing was heard yet."""
 
     unit_id: int
@@ -65,8 +64,7 @@ class Standing:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contact:
+class Contact(NamedTuple):
     """A unit's newest contact: a heartbeat or an ack; `live` unless it had waited in the broker."""
 
     unit_id: int
@@ -74,8 +72,7 @@ class Contact:
     live: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(NamedTuple):
     """A unit's newest heartbeat, as the status keeps it, and the contact that came with it."""
 
     heartbeat: Heartbeat
