@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+import structlog
 from prometheus_client import Histogram
 from psycopg.rows import DictRow
 
@@ -25,17 +27,17 @@ from protocol import codec, messages, signing
 from protocol.identity import Imei
 from protocol.messages import Mode
 from protocol.topics import Channel, topic
-from runtime.clock import now
+from runtime import clock
+from runtime.errors import HeliographError
 from runtime.retry import until_stopped
 from runtime.settings import Commands, Database, Keys
 from storage.notices import wake
 from storage.pool import Pool
-from storage.sql import load, rows
+from storage.sql import execute, load, rows
 
 BATCH = 200
 POLL_S = 1.0
-RECHECK = timedelta(seconds=60)
-"""A unit that does not listen is looked at again after so long, in case its contact was missed."""
+log = structlog.get_logger()
 
 CONTACT_TO_PUBLISH = Histogram(
     "heliograph_contact_to_publish_seconds",
@@ -111,8 +113,9 @@ class Dispatcher:
 
     async def step(self) -> int:
         """Claim what is due, publish it, write down what came of it; give the number claimed."""
+        until = time.monotonic() + self._settings.command_lease_s
         sendings = await self._claim()
-        outcomes = await asyncio.gather(*(self._send(sending) for sending in sendings))
+        outcomes = await asyncio.gather(*(self._send(sending, until) for sending in sendings))
         if sendings:
             await self._settle(sendings, outcomes)
         return len(sendings)
@@ -125,50 +128,44 @@ class Dispatcher:
                     await asyncio.wait_for(self._woken.wait(), POLL_S)
 
     async def _claim(self) -> list[Sending]:
-        """Lease what is due and whose unit is expected to listen; look at the others again later."""
+        """Lease what is due and whose unit is expected to listen; set the rest aside until it speaks."""
         lease = timedelta(seconds=self._settings.command_lease_s)
+        share = {
+            "first": f"{self._partitions[0]:02}",
+            "last": f"{self._partitions[-1]:02}",
+            "contact_s": self._settings.command_contact_s,
+        }
         async with self._pool.transaction() as conn:
-            found = await rows(
-                conn,
-                dict,
-                SQL.due,
-                first=f"{self._partitions[0]:02}",
-                last=f"{self._partitions[-1]:02}",
-                contact_s=self._settings.command_contact_s,
-                limit=BATCH,
-            )
+            found = await rows(conn, dict, SQL.due, **share, limit=BATCH)
+            await execute(conn, SQL.park, **share)
             if not found:
                 return []
-            moment = found[0]["now"]
-            book = Docket((Command.from_row(due) for due in found), now=moment, actor=self._name)
+            now = found[0]["now"]
+            book = Docket((Command.from_row(due) for due in found), now=now, actor=self._name)
             sendings = []
             for due in found:
                 command = Command.from_row(due)
-                if due["listening"]:
-                    claimed = book.move(
-                        command,
-                        State.SENDING,
-                        "claimed",
-                        evidence={},
-                        attempt=command.attempt + 1,
-                        attempted_at=moment,
-                        due_at=moment + lease,
-                    )
-                    sendings.append(Sending.of(claimed, due))
-                else:
-                    book.change(command, due_at=moment + RECHECK)
+                attempt = {"attempt": command.attempt + 1, "attempted_at": now, "due_at": now + lease}
+                claimed = book.move(command, State.SENDING, "claimed", evidence={}, **attempt)
+                sendings.append(Sending.of(claimed, due))
             await book.write(conn)
         return sendings
 
-    async def _send(self, sending: Sending) -> Published:
+    async def _send(self, sending: Sending, until: float) -> Published:
+        """Publish a claimed command, unless the lease is over (`until`, monotonic seconds) or its life is."""
         command, imei = sending.command, sending.imei
-        key = signing.unit_key(self._keys.master(sending.key_generation), imei)
+        left_s = min(until - time.monotonic(), (command.expires_at - clock.now()).total_seconds())
+        if left_s < 1:
+            return Published.FAILED
+        try:
+            key = signing.unit_key(self._keys.master(sending.key_generation), imei)
+        except HeliographError as error:
+            log.warning("command_not_signed", imei=imei, why=str(error))
+            return Published.FAILED
         body = codec.encode(signing.sign(on_wire(command), imei, key))
-        outcome = await self._publisher.publish(
-            topic(imei, Channel.COMMAND), body, expiry_s=round(self._settings.command_lease_s)
-        )
+        outcome = await self._publisher.publish(topic(imei, Channel.COMMAND), body, expiry_s=int(left_s))
         if sending.contact_at is not None:
-            CONTACT_TO_PUBLISH.observe((now() - sending.contact_at).total_seconds())
+            CONTACT_TO_PUBLISH.observe((clock.now() - sending.contact_at).total_seconds())
         return outcome
 
     async def _settle(self, sendings: Sequence[Sending], outcomes: Sequence[Published]) -> None:
@@ -219,7 +216,7 @@ def settle(book: Docket, command: Command, outcome: Published, settings: Command
                 evidence={},
                 attempt=command.attempt - 1,
                 attempted_at=attempted_at,
-                due_at=book.now + RECHECK,
+                due_at=command.expires_at,
             )
         case Published.FAILED:
             requeue(book, command, "publish_failed", settings)

@@ -97,10 +97,9 @@ async def order(conn: Connection, unit: Unit, wish: Wish, deed: Deed, settings: 
     """
     deed.by.require(policy.needed_level(wish))
     deed.require_reason()
+    heard_epoch, reported = await row(conn, _heard, SQL.heard, unit_id=unit.id) or (0, None)
     given = await value(conn, SQL.lock_intent, unit_id=unit.id)
     book = await docket.lock(conn, SQL.lock_open, actor=deed.by.email, unit_id=unit.id)
-    heard = await row(conn, lambda found: (found["epoch"], CODES[found["mode"]]), SQL.heard, unit_id=unit.id)
-    heard_epoch, reported = heard or (0, None)
     superseded = [old for old in book.all() if old.kind is CommandKind.SET_MODE]
     policy.check(wish, unit, reported=reported, pending=superseded[0].mode if superseded else None)
 
@@ -161,6 +160,11 @@ async def standings(conn: Connection, unit_ids: Iterable[int]) -> dict[int, Stan
         conn, lambda row: (row["unit_id"], Standing.from_row(row)), SQL.standings, unit_ids=list(unit_ids)
     )
     return dict(found)
+
+
+def _heard(row: DictRow) -> tuple[int, Mode | None]:
+    """Read epoch and mode of a unit's newest report; a unit that only told of its presence has none."""
+    return (0, None) if row["mode"] is None else (row["epoch"], CODES[row["mode"]])
 
 
 def _next_epoch(given: int, heard: int, unit: Unit) -> int:

@@ -9,8 +9,8 @@ RETURNING epoch;
 SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER BY id FOR UPDATE;
 
 -- :heard
--- What the unit itself reported last.
-SELECT epoch, mode FROM unit_status WHERE unit_id = %(unit_id)s AND epoch IS NOT NULL;
+-- What the unit itself reported last; waits for a contact under way, so that this order comes after it.
+SELECT epoch, mode FROM unit_status WHERE unit_id = %(unit_id)s FOR SHARE;
 
 -- :insert
 -- A new command.

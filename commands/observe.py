@@ -16,6 +16,9 @@ from runtime.settings import Commands
 from storage.arrays import int4s, int8s, uuids
 from storage.sql import Connection, execute, load, rows
 
+REFUSAL_CHARS = 200
+"""So much of a unit's reason is shown; all of it stands in the evidence."""
+
 SQL = load(__file__)
 
 
@@ -94,12 +97,17 @@ def judge_ack(book: Docket, acked: Acked, wait: timedelta) -> AckVerdict:
     refused = ack.result is AckResult.REFUSED
     to = State.REFUSED if refused else _applied(command)
     if command.attempt == 0 or to not in MOVES[command.state]:
-        if command.state in {to, State.CONFIRMED} and not refused:
+        if command.state is to or command.state is State.CONFIRMED:
             return AckVerdict.REPEATED
-        book.note(command, "late_ack", evidence=_told(ack))
-        return AckVerdict.NEWS
+        return _note_late(book, command, "late_ack", _told(ack))
     if refused:
-        book.move(command, to, "unit_refused", evidence=_told(ack), refusal=ack.reason or "not told")
+        book.move(
+            command,
+            to,
+            "unit_refused",
+            evidence=_told(ack),
+            refusal=(ack.reason or "not told")[:REFUSAL_CHARS],
+        )
     else:
         book.move(command, to, "unit_applied", evidence=_told(ack), due_at=book.now + wait)
     return AckVerdict.NEWS
@@ -112,30 +120,46 @@ def judge_reports(book: Docket, reports: Iterable[Reported]) -> None:
         report = by_unit.get(command.unit_id)
         if report is None or command.attempt == 0 or command.kind is not CommandKind.SET_MODE:
             continue
-        proven = (command.epoch, command.mode) == (report.epoch, report.mode)
-        if proven and State.CONFIRMED in MOVES[command.state]:
-            evidence = {
-                "epoch": report.epoch,
-                "mode": str(report.mode),
-                "boot": report.boot,
-                "seq": report.seq,
-                "received_at": report.received_at.isoformat(),
-            }
-            book.move(command, State.CONFIRMED, "unit_reported", evidence=evidence)
+        if (command.epoch, command.mode) != (report.epoch, report.mode):
+            continue
+        if State.CONFIRMED in MOVES[command.state]:
+            book.move(command, State.CONFIRMED, "unit_reported", evidence=_proof(report))
+        else:
+            _note_late(book, command, "late_report", _proof(report))
 
 
 def hurry(book: Docket, listening: frozenset[int], settings: Commands) -> bool:
     """Make due what waits for units that listen now, a pause after its last attempt; tell if any did."""
     pause = timedelta(seconds=settings.command_pause_s)
-    waiting = [
-        command
-        for command in book.all()
-        if command.state is State.QUEUED and command.unit_id in listening and command.due_at > book.now
-    ]
-    for command in waiting:
+    hurried = False
+    for command in book.all():
+        if command.state is not State.QUEUED or command.unit_id not in listening:
+            continue
         earliest = book.now if command.attempted_at is None else command.attempted_at + pause
-        book.change(command, due_at=min(command.due_at, max(book.now, earliest)))
-    return bool(waiting)
+        due_at = max(book.now, earliest)
+        if due_at < command.due_at:
+            book.change(command, due_at=due_at)
+            hurried = True
+    return hurried
+
+
+def _note_late(book: Docket, command: Command, event: str, evidence: dict[str, Any]) -> AckVerdict:
+    """Write down once that a unit did what nobody waits for any more."""
+    if command.acknowledged_at is not None:
+        return AckVerdict.REPEATED
+    book.note(command, event, evidence=evidence)
+    book.change(command, acknowledged_at=book.now)
+    return AckVerdict.NEWS
+
+
+def _proof(report: Reported) -> dict[str, Any]:
+    return {
+        "epoch": report.epoch,
+        "mode": str(report.mode),
+        "boot": report.boot,
+        "seq": report.seq,
+        "received_at": report.received_at.isoformat(),
+    }
 
 
 async def _evidence_waits(

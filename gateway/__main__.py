@@ -14,6 +14,7 @@ from commands.dispatcher import Dispatcher
 from commands.reaper import Reaper
 from gateway.downlink import Downlink
 from gateway.ingest import Ingest
+from gateway.tenure import Tenure
 from gateway.uplink import Uplink
 from runtime import logs
 from runtime.entry import enter
@@ -59,24 +60,39 @@ async def serve(name: str, partitions: range) -> None:
     async with open_pool(database) as pool:
         days = Days(pool)
         ingest = Ingest(name, gateway, commands, pool, days)
-        uplink = Uplink(name, partitions, broker, gateway, database, ingest)
+        uplink = Uplink(name, partitions, broker, gateway, ingest)
         downlink = Downlink(name.replace("gateway", "downlink", 1), broker, gateway)
         dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
         reaper = Reaper(name, pool, commands)
         health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
+        tenure = Tenure(
+            name,
+            database,
+            {
+                "uplink": uplink.serve,
+                "commands": partial(talk, downlink, dispatcher),
+                "dispatcher-listen": partial(dispatcher.listen, database),
+            },
+        )
         await run(
             {
                 "health": health.serve,
                 "days": partial(until_stopped, "days", days.serve),
                 "ingest": ingest.serve,
-                "uplink": uplink.serve,
-                "downlink": downlink.serve,
-                "dispatcher": dispatcher.serve,
-                "dispatcher-listen": partial(dispatcher.listen, database),
                 "reaper": reaper.serve,
+                "tenure": tenure.serve,
             },
             grace=GRACE_S,
         )
+
+
+async def talk(downlink: Downlink, dispatcher: Dispatcher, stop: asyncio.Event) -> None:
+    """Dispatch until stopped; the downlink stays until the last answer is written down."""
+    dispatched = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(downlink.serve(dispatched), name="downlink")
+        await dispatcher.serve(stop)
+        dispatched.set()
 
 
 def not_ready(uplink: Uplink, downlink: Downlink) -> list[str]:

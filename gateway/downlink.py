@@ -14,12 +14,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from commands.dispatcher import Published
 from gateway import metrics
-from gateway.session import BrokerGone
+from gateway.session import BAD_LOGIN as BAD_LOGIN_CODES
+from gateway.session import BrokerGone, refuses
 from runtime.retry import until_stopped
 from runtime.settings import Broker, Gateway
 
 NOBODY_LISTENS = 0x10
 REFUSED = 0x80
+BAD_LOGIN = frozenset(map(int, BAD_LOGIN_CODES))
 PUBACK_S = 10.0
 IN_FLIGHT = 1000
 
@@ -43,6 +45,12 @@ class TellingClient(aiomqtt.Client):
                 return await answer
         finally:
             del self._answers[sent.mid]
+
+    def give_up(self) -> None:
+        """Tell those who wait for an answer that none will come."""
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(aiomqtt.MqttError("the connection ended first"))
 
     def _on_publish(
         self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
@@ -97,9 +105,15 @@ class Downlink:
             async with self._connect() as client:
                 self._client = client
                 log.info("downlink_connected", downlink=self._name)
-                await _until_lost(client, stop)
+                try:
+                    await _until_lost(client, stop)
+                finally:
+                    client.give_up()
         except* (aiomqtt.MqttError, OSError) as lost:
-            raise BrokerGone("The downlink lost the broker.", why=str(lost.exceptions[0])) from lost
+            why = lost.exceptions[0]
+            if isinstance(why, aiomqtt.MqttCodeError) and _code(why.rc) in BAD_LOGIN:
+                raise refuses(self._name, str(why.rc)) from lost
+            raise BrokerGone("The downlink lost the broker.", why=str(why)) from lost
         finally:
             self._client = None
 
@@ -117,6 +131,10 @@ class Downlink:
             if self._broker.tls
             else None,
         )
+
+
+def _code(rc: int | ReasonCode | None) -> int | None:
+    return rc.value if isinstance(rc, ReasonCode) else rc
 
 
 async def _until_lost(client: TellingClient, stop: asyncio.Event) -> None:

@@ -22,23 +22,28 @@ from gateway.verdicts import Entry, Outcome, judge
 from protocol.reasons import Reason
 from registry import units
 from runtime.clock import now
+from runtime.errors import HeliographError
 from runtime.retry import until_done
 from runtime.settings import Commands, Gateway
+from storage.errors import DatabaseUnavailable, DeadlinePassed
 from storage.pool import Pool, reason
-from telemetry.dead_letters import Loss
 from telemetry.partitions import Days
 from telemetry.record import Arrival, moments
 
 QUEUED_S = 30.0
 """For so long after a connect (seconds) what arrives may have waited in the broker's queue."""
 
-BREATH = 250
-"""After so many messages decoded, others get their turn on the event loop."""
+BREATH_S = 0.02
+"""After so long decoding (seconds), others get their turn on the event loop."""
 
 REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 """What the database says of values that it does not take, whenever they come."""
 
 log = structlog.get_logger()
+
+
+class TooMuch(HeliographError):
+    """A batch is more than the database finishes in time."""
 
 
 class Ingest:
@@ -95,11 +100,17 @@ class Ingest:
         stopping = asyncio.create_task(stop.wait(), name="ingest-stop")
         try:
             while not stop.is_set():
-                batch = []
+                batch: list[Reading] = []
+                weight, began = 0, time.monotonic()
                 for delivery, at, live in await self._gather(stopping):
                     batch.append(read(delivery, at, live=live))
-                    if len(batch) % BREATH == 0:
+                    weight += batch[-1].weight
+                    if weight >= self._settings.gateway_batch_rows:
+                        await decoded.put(batch)
+                        batch, weight = [], 0
+                    if time.monotonic() - began > BREATH_S:
                         await asyncio.sleep(0)
+                        began = time.monotonic()
                 if batch:
                     await decoded.put(batch)
             await decoded.put(None)
@@ -123,46 +134,69 @@ class Ingest:
             self._arrived.clear()
         return batch
 
-    async def _settle(self, batch: Sequence[Reading], stop: asyncio.Event) -> None:
-        """Bring a batch to its verdicts, or give up at the stop."""
+    async def _settle(self, batch: Sequence[Reading], stop: asyncio.Event, *, fresh: bool = False) -> None:
+        """Bring a batch to its verdicts, or give up at the stop.
 
-        async def prepare() -> None:
+        A batch that the database refuses is tried once more with nothing remembered (`fresh`), for
+        it may have been restored meanwhile; then it is halved, as is one that takes too long, until
+        the bad message is alone.
+        """
+        try:
+            await until_done("ingest", lambda: self._attempt(batch), stop)
+        except TooMuch:
+            log.warning("batch_halved", messages=len(batch))
+            await self._halve(batch, stop, fresh=fresh)
+        except REFUSALS as refusal:
+            if not fresh:
+                self._forget()
+                await self._settle(batch, stop, fresh=True)
+            elif len(batch) > 1:
+                await self._halve(batch, stop, fresh=True)
+            else:
+                await self._give_up(batch[0], reason(refusal), stop)
+
+    async def _halve(self, batch: Sequence[Reading], stop: asyncio.Event, *, fresh: bool) -> None:
+        middle = len(batch) // 2
+        await self._settle(batch[:middle], stop, fresh=fresh)
+        await self._settle(batch[middle:], stop, fresh=fresh)
+
+    async def _give_up(self, reading: Reading, why: str, stop: asyncio.Event) -> None:
+        """Make a dead letter of the one message that the database refuses."""
+        log.warning("message_refused", imei=reading.imei, why=why)
+        lost = reading.lost(self._unit_ids.get(reading.imei or ""), Reason.REFUSED_BY_DATABASE, why)
+        await until_done("ingest", lambda: self._transact([(reading, lost)]), stop)
+
+    async def _attempt(self, batch: Sequence[Reading]) -> None:
+        """Try a batch from what it needs to know up to its acknowledgement."""
+        try:
             await self._learn({reading.imei for reading in batch} - {None} - self._unit_ids.keys())
-            entries[:] = [
+            entries = [
                 (reading, reading.content(self._unit_ids.get(reading.imei or ""))) for reading in batch
             ]
             await self._days.ensure(
                 moments(content for _, content in entries if isinstance(content, Arrival))
             )
+            await self._transact(entries)
+        except DatabaseUnavailable as error:
+            self._forget()
+            if isinstance(error, DeadlinePassed) and len(batch) > 1:
+                raise TooMuch(
+                    "The database did not finish this batch in time.", messages=len(batch)
+                ) from error
+            raise
 
-        entries: list[Entry] = []
-        if await until_done("ingest", prepare, stop):
-            await self._commit(entries, stop)
+    def _forget(self) -> None:
+        """Remember nothing of the database: it may not be the one that it was."""
+        self._unit_ids.clear()
+        self._days.forget()
 
     async def _learn(self, imeis: Iterable[str | None]) -> None:
-        """Look up who is not known yet; an IMEI keeps its unit for ever, so the answer is kept."""
+        """Look up who is not known yet; an IMEI keeps its unit as long as the database is the same."""
         wanted = [imei for imei in imeis if imei is not None]
         if wanted:
             async with self._pool.transaction() as conn:
                 found = await units.ids_by_imei(conn, wanted)
             self._unit_ids |= {imei: unit.id for imei, unit in found.items()}
-
-    async def _commit(self, entries: Sequence[Entry], stop: asyncio.Event) -> None:
-        """Commit entries and acknowledge them; halve what the database refuses."""
-        try:
-            await until_done("ingest", lambda: self._transact(entries), stop)
-        except REFUSALS as refusal:
-            if len(entries) > 1:
-                middle = len(entries) // 2
-                await self._commit(entries[:middle], stop)
-                await self._commit(entries[middle:], stop)
-                return
-            reading, content = entries[0]
-            if isinstance(content, Loss):
-                raise
-            log.warning("message_refused", imei=reading.imei, why=reason(refusal))
-            lost = reading.lost(content.unit_id, Reason.REFUSED_BY_DATABASE, reason(refusal))
-            await self._commit([(reading, lost)], stop)
 
     async def _transact(self, entries: Sequence[Entry]) -> None:
         began = time.monotonic()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from gateway.session import Delivery
 from protocol.codec import Decoded, decode
+from protocol.messages import Heartbeat
 from protocol.reasons import Fault, Reason, Unreadable
 from telemetry.dead_letters import Loss
 from telemetry.record import Arrival
+
+PIECES = 100
+"""So many lost pieces of one message are kept each for itself; a message can have thousands."""
 
 
 class Reading(NamedTuple):
@@ -26,6 +31,14 @@ class Reading(NamedTuple):
         """Who speaks; None when the topic does not say."""
         return self.decoded.imei if isinstance(self.decoded, Unreadable) else self.decoded.address.imei
 
+    @property
+    def weight(self) -> int:
+        """How many rows it may make."""
+        if isinstance(self.decoded, Unreadable):
+            return 1
+        backlog = self.decoded.message.backlog if isinstance(self.decoded.message, Heartbeat) else ()
+        return 1 + len(backlog) + min(len(self.decoded.faults), PIECES)
+
     def content(self, unit_id: int | None) -> Arrival | Loss:
         """Give what is to be recorded or kept as lost; `unit_id` is None for an IMEI that is not enrolled."""
         if isinstance(self.decoded, Unreadable):
@@ -37,7 +50,7 @@ class Reading(NamedTuple):
             message=self.decoded.message,
             received_at=self.received_at,
             live=self.live,
-            losses=tuple(self._piece(unit_id, fault) for fault in self.decoded.faults),
+            losses=tuple(self._pieces(unit_id, self.decoded.faults)),
         )
 
     def lost(self, unit_id: int | None, reason: Reason, detail: str, *, path: str = "") -> Loss:
@@ -52,6 +65,14 @@ class Reading(NamedTuple):
             body=self.delivery.body,
             received_at=self.received_at,
         )
+
+    def _pieces(self, unit_id: int, faults: Sequence[Fault]) -> Iterator[Loss]:
+        """Give up what could not be read: piece by piece, and when it is too much the rest as one."""
+        for fault in faults[:PIECES]:
+            yield self._piece(unit_id, fault)
+        if rest := faults[PIECES:]:
+            detail = f"{len(rest)} more pieces of this message"
+            yield self.lost(unit_id, rest[0].reason, detail, path=rest[0].path)
 
     def _piece(self, unit_id: int, fault: Fault) -> Loss:
         return Loss(

@@ -39,6 +39,15 @@ class BrokerRefuses(Forbidden):
     """The broker does not admit this login."""
 
 
+def refuses(login: str, code: str) -> BrokerRefuses:
+    """Say who is refused, and what to look at."""
+    return BrokerRefuses(
+        f"The broker does not admit {login}: look at its password and the broker's access list.",
+        login=login,
+        code=code,
+    )
+
+
 class TakenOver(Conflict):
     """Another process connected under this gateway's name."""
 
@@ -177,7 +186,7 @@ class Session(asyncio.Protocol):
             if not self.accepted.done():
                 self.accepted.set_result(packet)
         elif code in BAD_LOGIN:
-            self._abort(BrokerRefuses("The broker does not admit this login.", code=code.name))
+            self._abort(refuses(self._connect.username or "", code.name))
         else:
             self._abort(BrokerGone("The broker refused the connection.", code=code.name))
 

@@ -1,4 +1,4 @@
-"""The durable subscription of one gateway: held under a lock, made anew on every connect, never emptied."""
+"""The durable subscription of one gateway: made anew on every connect, never emptied."""
 
 from __future__ import annotations
 
@@ -13,13 +13,9 @@ from gateway.ingest import Ingest
 from gateway.session import BrokerGone, BrokerRefuses, Session
 from protocol.topics import Channel, filters
 from runtime.retry import until_stopped
-from runtime.services import pause
-from runtime.settings import Broker, Database, Gateway
-from storage import dedicated
+from runtime.settings import Broker, Gateway
 
 CONNECT_S = 10.0
-STANDBY_S = 1.0
-LOCK_CHECK_S = 5.0
 REFUSED = 0x80
 EVERY_PARTITION = range(100)
 UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
@@ -36,32 +32,18 @@ class Uplink:
         partitions: range,
         broker: Broker,
         gateway: Gateway,
-        database: Database,
         ingest: Ingest,
     ) -> None:
         self._name = name
         self._partitions = partitions
         self._broker = broker
         self._gateway = gateway
-        self._database = database
         self._ingest = ingest
         self.subscribed = False
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Stay subscribed until stopped."""
-        await until_stopped("uplink", self._hold, stop)
-
-    async def _hold(self, stop: asyncio.Event) -> None:
-        """Hold the lock on this gateway's name, or stand by until it is free; run sessions under it."""
-        async with dedicated.connection(self._database) as conn:
-            while not await dedicated.try_lock(conn, f"gateway {self._name}"):
-                log.info("standing_by", gateway=self._name)
-                if await pause(stop, STANDBY_S):
-                    return
-            async with asyncio.TaskGroup() as group:
-                guard = group.create_task(dedicated.watch(conn, LOCK_CHECK_S))
-                await until_stopped("session", self._run, stop)
-                guard.cancel()
+        await until_stopped("uplink", self._run, stop)
 
     async def _run(self, stop: asyncio.Event) -> None:
         """Run one session, from connect to its end."""

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
-from psycopg.errors import UndefinedTable
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,14 +17,10 @@ from rich.text import Text
 from registry.audit import Deed
 from registry.permissions import shell
 from runtime import clock
-from runtime.errors import Conflict, HeliographError, Unavailable
+from runtime.errors import HeliographError, Unavailable
 from runtime.settings import Database, read
 from storage.pool import open_pool
 from storage.sql import Connection
-
-
-class NotMigrated(Conflict):
-    """The database lacks tables of this release."""
 
 
 class Numbered(Protocol):
@@ -61,12 +56,8 @@ def run(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # each vain attempt; the last is told here
     try:
         return asyncio.run(work)
-    except UndefinedTable:
-        error: HeliographError = NotMigrated(
-            "The database has no tables yet; run `python -m storage migrate`."
-        )
     except Unavailable as unavailable:
-        error = unavailable
+        error: HeliographError = unavailable
         error.message += " Check that it runs and that HELIOGRAPH_DATABASE_URL names it."
     except HeliographError as failed:
         error = failed

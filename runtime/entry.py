@@ -10,11 +10,15 @@ from runtime.errors import HeliographError
 
 def enter(app: Callable[[], object]) -> None:
     """Run a command-line application to its end."""
+    told: list[str] = []
     try:
         app()
     except* HeliographError as failed:
-        for error in _leaves(failed):
-            print(f"heliograph: {error}", file=sys.stderr)  # noqa: T201 - the terminal is who asked
+        told = list(dict.fromkeys(str(error) for error in _leaves(failed)))
+    # Outside the handler: an exit from within it would leave as a group, with its stack.
+    if told:
+        for line in told:
+            print(f"heliograph: {line}", file=sys.stderr)  # noqa: T201 - the terminal is who asked
         sys.exit(1)
 
 

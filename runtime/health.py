@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -16,6 +17,7 @@ from typing import ClassVar
 import structlog
 
 from runtime import metrics
+from runtime.errors import Conflict
 from runtime.services import pause
 
 BEAT_S = 1.0
@@ -23,6 +25,10 @@ STALE_S = 15.0
 """A loop that has not come round for so long (seconds) is called hung."""
 
 log = structlog.get_logger()
+
+
+class PortTaken(Conflict):
+    """Something else listens on this port."""
 
 
 class Health:
@@ -38,7 +44,10 @@ class Health:
         if self._port == 0:
             await stop.wait()
             return
-        server = ThreadingHTTPServer(("127.0.0.1", self._port), self._door())
+        try:
+            server = ThreadingHTTPServer(("127.0.0.1", self._port), self._door())
+        except OSError as error:
+            raise PortTaken("The health page has no port.", port=self._port, why=error.strerror) from error
         thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
         thread.start()
         log.info("health_served", port=server.server_port)
@@ -69,11 +78,12 @@ class Health:
 
             def do_GET(self) -> None:
                 status, content_type, body = health.answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with suppress(ConnectionError):  # who asked has left
+                    self.send_response(status)
+                    self.send_header("Content-Type", content_type)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing: a scrape every few seconds is no news."""

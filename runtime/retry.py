@@ -13,6 +13,8 @@ from runtime.services import pause
 
 FIRST_S = 0.2
 CAP_S = 5.0
+STEADY_S = 5.0
+"""Work that lasted so long (seconds) before it was interrupted had recovered meanwhile."""
 
 log = structlog.get_logger()
 
@@ -23,9 +25,10 @@ async def until_done(name: str, work: Callable[[], Awaitable[None]], stop: async
     `Unavailable` calls it again after a random part of a wait that doubles from `FIRST_S` to
     `CAP_S` seconds; any other error leaves.
     """
-    wait, failures = FIRST_S, 0
+    loop, wait, failures = asyncio.get_running_loop(), FIRST_S, 0
     while not (failures and stop.is_set()):
         why: BaseException | None = None
+        began = loop.time()
         try:
             await work()
         except* Unavailable as lost:
@@ -34,6 +37,8 @@ async def until_done(name: str, work: Callable[[], Awaitable[None]], stop: async
             if failures:
                 log.info("service_recovered", service=name, failures=failures)
             return True
+        if loop.time() - began > STEADY_S:
+            wait, failures = FIRST_S, 0
         failures += 1
         if failures == 1:
             log.warning("service_interrupted", service=name, why=str(why))

@@ -31,9 +31,10 @@ async def run(services: Mapping[str, Service], *, grace: float) -> None:
     async with asyncio.timeout(None) as deadline:
 
         def ask(signum: signal.Signals) -> None:
-            log.info("stop_requested", signal=signum.name, grace_s=grace)
+            if not stop.is_set():  # a second signal prolongs nothing
+                log.info("stop_requested", signal=signum.name, grace_s=grace)
+                deadline.reschedule(loop.time() + grace)
             stop.set()
-            deadline.reschedule(loop.time() + grace)
 
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, ask, signum)

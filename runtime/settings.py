@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import Invalid
@@ -100,7 +100,7 @@ class Broker(Settings):
     broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
         default="mqtt://127.0.0.1:1883", description="mqtt://host:port (loopback only) or mqtts://host:port"
     )
-    broker_ca_file: Path | None = Field(
+    broker_ca_file: FilePath | None = Field(
         default=None, description="certificate authority that is trusted (TLS)"
     )
 
@@ -131,7 +131,9 @@ class Gateway(Settings):
         le=65_535,
         description="unacknowledged messages held at most; then reading stops",
     )
-    gateway_batch_rows: int = Field(default=5_000, ge=1, description="messages in one transaction at most")
+    gateway_batch_rows: int = Field(
+        default=5_000, ge=1, description="heartbeats and losses in one transaction, about"
+    )
     gateway_batch_ms: int = Field(
         default=50,
         ge=0,

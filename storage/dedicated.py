@@ -34,8 +34,12 @@ async def connection(settings: Database) -> AsyncIterator[Connection]:
         )
         async with conn:
             yield conn
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise DatabaseUnavailable("The database connection was lost.", why=reason(error)) from error
+    except* (
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+    ) as lost:  # a group: from tasks in the block too
+        why = reason(lost.exceptions[0])
+        raise DatabaseUnavailable("The database connection was lost.", why=why) from lost
 
 
 async def try_lock(conn: Connection, name: str) -> bool:

@@ -11,6 +11,14 @@ class DatabaseUnavailable(Unavailable):
     """The database does not answer now."""
 
 
+class DeadlinePassed(DatabaseUnavailable):
+    """The work was cut off because it took too long."""
+
+
+class NotMigrated(Conflict):
+    """The database lacks tables of this release."""
+
+
 class WrongEngine(Conflict):
     """This database was set up for another engine."""
 
@@ -23,11 +31,16 @@ class SchemaTooNew(Conflict):
     """The database knows migrations that this release does not."""
 
 
+PAUSED = "25P03"
+"""The server ended a transaction in which we were silent too long: this process was stopped or busy."""
+
+
 def transient(error: psycopg.Error) -> bool:
     """Whether the same work may succeed later: the server was gone, busy, full or frozen.
 
     Limits of the program itself (SQLSTATE class 54: a row too large, say) come as operational
     errors too, but would come again for ever.
     """
-    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return lost and not (error.sqlstate or "").startswith("54")
+    state = error.sqlstate or ""
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state == PAUSED
+    return lost and not state.startswith("54")

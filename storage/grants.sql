@@ -9,13 +9,12 @@ BEGIN
     END IF;
     REVOKE ALL ON ALL TABLES IN SCHEMA public FROM heliograph_app;
     GRANT USAGE ON SCHEMA public TO heliograph_app;
-    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO heliograph_app;
+    -- Nothing is ever deleted by the application.
+    GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO heliograph_app;
     -- Histories are written once: nobody who breaks into the application can rewrite them.
-    REVOKE UPDATE, DELETE ON audit, lifecycle_change, command_event FROM heliograph_app;
-    REVOKE INSERT, UPDATE, DELETE ON schema_migration, schema_engine FROM heliograph_app;
-    -- Units, commands and heartbeats are never deleted by the application.
-    REVOKE DELETE ON unit, unit_entity, entity, account, command, unit_intent, heartbeat FROM heliograph_app;
-    REVOKE UPDATE ON heartbeat FROM heliograph_app;
+    REVOKE UPDATE ON audit, lifecycle_change, command_event, heartbeat FROM heliograph_app;
+    REVOKE INSERT, UPDATE ON schema_migration, schema_engine FROM heliograph_app;
+    GRANT EXECUTE ON FUNCTION ensure_heartbeat_day TO heliograph_app;
     -- Partitions are reached through their parent alone.
     FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'heartbeat'::regclass LOOP
         EXECUTE format('REVOKE ALL ON %s FROM heliograph_app', part);

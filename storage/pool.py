@@ -19,13 +19,14 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime.settings import Database
-from storage.errors import DatabaseUnavailable, transient
+from storage.errors import DatabaseUnavailable, DeadlinePassed, NotMigrated, transient
 from storage.sql import Connection
 
 CHECK_S = 2.0
 """A connection that does not answer an empty question in so long (seconds) is dead."""
 
 CONNECT_S = 5
+RECONNECT_S = 10.0
 
 
 class Pool:
@@ -42,16 +43,24 @@ class Pool:
         Raises `DatabaseUnavailable` when no connection is free in time, when the server is gone,
         or when all of it took longer than `deadline_s` seconds (default: the setting).
         """
+        limit, loop = deadline_s or self._deadline_s, asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with self._pool.connection() as conn:
-                with cut_after(conn, deadline_s or self._deadline_s):
+            async with self._pool.connection(timeout=limit) as conn:
+                with cut_after(conn, limit - (loop.time() - began)):
                     async with conn.transaction():
                         yield conn
         except PoolTimeout:
             raise DatabaseUnavailable("No database connection became free in time.") from None
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+            raise NotMigrated(
+                "The database lacks what this release needs; run `python -m storage migrate`."
+            ) from error
         except psycopg.Error as error:
             if not transient(error):
                 raise
+            if loop.time() - began >= limit:
+                raise DeadlinePassed("The database took too long.", seconds=limit) from error
             raise DatabaseUnavailable("The database did not finish the work.", why=reason(error)) from error
 
 
@@ -105,6 +114,7 @@ async def open_pool(settings: Database) -> AsyncIterator[Pool]:
         max_size=settings.database_pool,
         timeout=settings.database_deadline_s,
         check=_check,
+        reconnect_timeout=RECONNECT_S,  # then the next who asks begins anew, without the grown pauses
         open=False,
     )
     await connections.open(wait=False)

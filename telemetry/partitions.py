@@ -33,6 +33,10 @@ class Days:
                     await execute(conn, SQL.ensure, day=day)
             self._known |= missing
 
+    def forget(self) -> None:
+        """Know of no day: the database may not be the one that it was."""
+        self._known.clear()
+
     async def serve(self, stop: asyncio.Event) -> None:
         """Keep a week of days ready."""
         while True:

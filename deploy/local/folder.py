@@ -102,7 +102,7 @@ def open_folder(path: Path, account: Account) -> Folder:
         _make(path, passable)
         (path / "logs").mkdir(mode=0o700, exist_ok=True)
         folder = Folder(path, _secrets(path / SECRETS))
-    except PermissionError as error:
+    except OSError as error:
         raise BadFolder(
             f"{error.filename} is not open to you; name another folder in {STATE_DIR}.", folder=str(path)
         ) from error

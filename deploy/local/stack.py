@@ -74,6 +74,7 @@ def up(
             step("storage", "migrate", env={"HELIOGRAPH_DATABASE_URL": database.url(Role.OWNER)})
         health_port = folder.port("health")
         api_port = folder.port("api", wish=int(os.environ.get(HTTP_PORT) or API_PORT))
+        serving = {"HELIOGRAPH_DATABASE_URL": database.url(), HTTP_PORT: str(api_port)}
         environment = {
             "HELIOGRAPH_DATABASE_URL": database.url(),
             "HELIOGRAPH_BROKER_URL": mqtt.url,
@@ -82,7 +83,7 @@ def up(
         gateway = stack.enter_context(
             children.serve("gateway", ["gateway"], environment | _gateway_extras(folder, health_port))
         )
-        api = stack.enter_context(children.serve("api", ["api"], environment | {HTTP_PORT: str(api_port)}))
+        api = stack.enter_context(children.serve("api", ["api"], serving))
         with progress.step(f"Administrator {ADMINISTRATOR}"):
             token = _token(database.url(), environment)
         if enrol:

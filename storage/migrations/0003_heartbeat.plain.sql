@@ -49,3 +49,4 @@ BEGIN
                    day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
 END
 $$;
+REVOKE EXECUTE ON FUNCTION ensure_heartbeat_day FROM PUBLIC;

@@ -40,7 +40,9 @@ CREATE UNIQUE INDEX command_epoch_is_given_once ON command (unit_id, epoch) WHER
 CREATE UNIQUE INDEX command_one_open_wish ON command (unit_id) WHERE kind = 'set_mode' AND finished_at IS NULL;
 CREATE INDEX command_by_unit ON command (unit_id, id);
 CREATE INDEX command_open_by_unit ON command (unit_id) WHERE finished_at IS NULL;
-CREATE INDEX command_open_due ON command (due_at) WHERE finished_at IS NULL;
+CREATE INDEX command_queued_due ON command (due_at) WHERE finished_at IS NULL AND state = 'queued';
+CREATE INDEX command_awaited_due ON command (due_at)
+    WHERE finished_at IS NULL AND state IN ('sending', 'sent', 'acknowledged');
 CREATE INDEX command_open_expiry ON command (expires_at) WHERE finished_at IS NULL;
 
 -- Every move with its evidence; written once.

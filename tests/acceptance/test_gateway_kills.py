@@ -87,11 +87,26 @@ def test_five_thousand_messages_behind_a_stopped_gateway_arrive(stack: Stack, tm
 
 
 def test_a_second_gateway_of_the_same_name_stands_by_and_takes_over(stack: Stack) -> None:
+    """Standing by it keeps off the broker altogether: two under one login would end each other for ever."""
     first = stack.start_gateway()
-    second = stack.start("gateway", env={"HELIOGRAPH_HEALTH_PORT": "0"})
+    second = stack.start("gateway", "--name", "gateway-0-99", env={"HELIOGRAPH_HEALTH_PORT": "0"})
     assert until(lambda: "standing_by" in second.last_words(500), 20)
 
     first.tell(signal.SIGKILL)
     first.end()
 
     assert until(lambda: "uplink_subscribed" in second.last_words(500), 20)
+    assert second.last_words(500).count("standing_by") == 1
+
+
+def test_a_lost_database_is_waited_for_by_the_same_process(stack: Stack) -> None:
+    """R7: every connection is ended by the server, three times; the gateway goes on by itself."""
+    gateway = stack.start_gateway()
+    for _ in range(3):
+        stack.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'heliograph_app'")
+        assert until(lambda: not stack.gateway_ready(), 10)
+        assert until(stack.gateway_ready, 20), gateway.last_words()
+
+    assert gateway.ended is None
+    assert gateway.last_words(500).count("service_interrupted") >= 3
+    assert "Traceback" not in gateway.last_words(500)

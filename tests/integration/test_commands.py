@@ -234,7 +234,6 @@ async def test_a_ping_is_confirmed_by_its_ack_and_supersedes_nothing(enabled: Sy
     ping = await enabled.order(PING)
     await enabled.dispatcher.step()
     await enabled.acks(enable)
-    await enabled.dispatcher.step()
 
     await enabled.acks(ping, epoch=1)
 
@@ -252,7 +251,21 @@ async def test_the_newest_wish_supersedes_the_open_one_under_a_higher_epoch(enab
     assert (await enabled.standing()).enable_status == "pending_enabled"
     assert await enabled.acks(first) is AckVerdict.NEWS
     assert await enabled.state(first) is State.SUPERSEDED
+    assert await enabled.acks(first) is AckVerdict.REPEATED
+    await enabled.reports(Mode.OFFLINE_DISABLED, first.epoch)
     assert (await enabled.events(first))[-1] == "late_ack"
+
+
+async def test_a_report_that_proves_a_superseded_command_is_written_down_on_it_once(enabled: System) -> None:
+    first = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.order(ENABLE)
+
+    await enabled.reports(Mode.OFFLINE_DISABLED, first.epoch)
+    await enabled.reports(Mode.OFFLINE_DISABLED, first.epoch)
+
+    assert (await enabled.events(first))[-2:] == ["superseded", "late_report"]
+    assert await enabled.state(first) is State.SUPERSEDED
 
 
 async def test_an_epoch_is_above_everything_the_unit_ever_reported(enabled: System) -> None:
@@ -339,19 +352,60 @@ async def test_a_publish_that_nobody_heard_is_no_attempt(enabled: System) -> Non
     assert await enabled.dispatcher.step() == 1
 
 
-async def test_one_command_at_a_time_is_on_the_way_and_an_enable_goes_first(
-    enabled: System,
-) -> None:
+async def test_an_enable_goes_first_and_no_ping_holds_it_up(enabled: System) -> None:
     ping = await enabled.order(PING)
     enable = await enabled.order(ENABLE)
-    await enabled.makes_due(ping)
 
-    await enabled.dispatcher.step()
-    # both were due: the enable goes first, and with it on the way the ping waits
-    await enabled.dispatcher.step()
+    assert await enabled.dispatcher.step() == 2
 
     sent = [codec.decode_command(body).id for _, body in enabled.publisher.sent]
-    assert sent[0] == enable.id
+    assert sent == [enable.id, ping.id]
+
+
+async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(enabled: System) -> None:
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(number) for number in range(2, 300)], keys(), a_deed())
+        for number in range(2, 300):
+            sleeper = await units.by_imei(conn, an_imei(number))
+            assert sleeper is not None
+            await ledger.order(conn, sleeper, ENABLE, a_deed(), SETTINGS)
+    disable = await enabled.order(DISABLE)
+
+    assert await enabled.dispatcher.step() == 1
+
+    assert await enabled.state(disable) is State.SENT
+    async with enabled.pool.transaction() as conn:
+        cursor = await conn.execute("SELECT count(*) AS n FROM command WHERE due_at = expires_at")
+        assert await cursor.fetchone() == {"n": 298}
+
+
+async def test_a_command_of_a_unit_that_was_terminated_since_is_not_sent(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    async with enabled.pool.transaction() as conn:
+        await lifecycle.move(conn, enabled.unit.id, enabled.unit.lifecycle, Lifecycle.TERMINATED, a_deed())
+
+    assert await enabled.dispatcher.step() == 0
+    assert await enabled.state(command) is State.QUEUED
+
+
+async def test_a_unit_whose_key_is_unknown_here_costs_no_other_its_command(enabled: System) -> None:
+    await enabled.sql("UPDATE unit SET key_generation = 9")
+    command = await enabled.order(PING)
+
+    assert await enabled.dispatcher.step() == 1
+
+    assert await enabled.state(command) is State.QUEUED
+    assert enabled.publisher.sent == []
+
+
+async def test_what_is_claimed_is_not_published_once_its_lease_is_over(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    [sending] = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that sleeps before it publishes
+
+    assert await enabled.dispatcher._send(sending, until=0.0) is Published.FAILED  # noqa: SLF001
+
+    assert enabled.publisher.sent == []
+    assert await enabled.state(command) is State.SENDING
 
 
 async def test_a_silence_sends_it_again_and_after_the_last_attempt_waits_for_contact(enabled: System) -> None:
@@ -408,7 +462,11 @@ async def test_a_refusal_ends_a_command_with_the_units_reason(enabled: System) -
 
     await enabled.acks(command, result=AckResult.REFUSED, reason="hardware", epoch=0, mode=Mode.ENABLED)
 
+    again = await enabled.acks(
+        command, result=AckResult.REFUSED, reason="hardware", epoch=0, mode=Mode.ENABLED
+    )
     refused = await enabled.command(command)
+    assert again is AckVerdict.REPEATED
     assert (refused.state, refused.refusal) == (State.REFUSED, "hardware")
     assert (await enabled.standing()).enable_status == "enabled"
 

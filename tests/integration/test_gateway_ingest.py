@@ -31,6 +31,15 @@ SETTINGS = Gateway.model_validate(
 )
 
 
+DROP_DAYS = """
+DO $$ DECLARE part regclass; BEGIN
+    FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'heartbeat'::regclass LOOP
+        EXECUTE format('DROP TABLE %s', part);
+    END LOOP;
+END $$
+"""
+
+
 @dataclass
 class FakeSession:
     """A connection that only remembers what was acknowledged."""
@@ -178,3 +187,52 @@ async def test_nothing_is_acknowledged_while_the_database_does_not_answer(databa
 
         assert await bench.acknowledged(2) == [1, 2]
         assert await bench.count() == {"n": 2}
+
+
+async def test_thousands_of_lost_pieces_of_one_message_are_kept_in_a_hundred_and_one(
+    database: Database,
+) -> None:
+    pieces = ",".join(f'"BAD{number}":1' for number in range(3000))
+    body = f'{{"v":1,"boot":1,"seq":1,"mode":"enabled","epoch":0,"readings":{{{pieces}}}}}'
+    async with running(database) as bench:
+        bench.give(body.encode())
+        await bench.acknowledged(1)
+
+        async with bench.pool.transaction() as conn:
+            letters = await dead_letters.page(conn, limit=200)
+        assert len(letters) == 101
+        assert [letter.body for letter in letters if letter.path == "/readings/BAD100"] == [body.encode()]
+        assert await bench.count() == {"n": 1}
+
+
+async def test_a_batch_that_takes_too_long_is_halved_until_it_does_not(database: Database) -> None:
+    """The heartbeat numbered 7 takes longer than any transaction may; the others must not wait for it."""
+    await execute(
+        database,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NEW.seq = 7 AND (SELECT count(*) FROM unit_sequence) < 2 THEN PERFORM pg_sleep(5); END IF;"
+        " RETURN NEW; END $$;"
+        " CREATE TRIGGER slow BEFORE INSERT ON heartbeat FOR EACH ROW EXECUTE FUNCTION dawdle();",
+    )
+    hasty = database.model_copy(update={"database_deadline_s": 1.0})
+    async with running(hasty) as bench:
+        for seq in range(1, 9):
+            bench.give(beat(seq))
+
+        assert sorted(await bench.acknowledged(6))[:6] == [1, 2, 3, 4, 5, 6]
+        await execute(database, "DROP TRIGGER slow ON heartbeat")
+        assert sorted(await bench.acknowledged(8)) == list(range(1, 9))
+
+
+async def test_a_restored_database_is_not_taken_for_the_old_one(database: Database) -> None:
+    """What was remembered of it (units, days) is asked again before a message is called refused."""
+    async with running(database) as bench:
+        bench.give(beat(1))
+        await bench.acknowledged(1)
+        await execute(database, DROP_DAYS)
+
+        bench.give(beat(2))
+
+        await bench.acknowledged(2)
+        assert await bench.count() == {"n": 1}
+        assert await bench.reasons() == []
