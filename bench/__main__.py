@@ -22,7 +22,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench import ingest
 from bench.figures import Figure
-from bench.report import document, table
+from bench.report import circumstances, document, table
 from runtime import clock, logs
 from runtime.entry import enter
 
@@ -52,11 +52,12 @@ def main(
     """Measure how fast this machine is with Heliograph."""
     logs.configure("bench")
     logging.getLogger().setLevel(logging.WARNING)  # what the servers' set-up tells is no news here
+    before = circumstances(clock.now())
     try:
         figures = asyncio.run(measure(only or list(Group), runs))
     except asyncio.CancelledError:
         raise typer.Exit(128 + signal.SIGTERM) from None
-    found = json.dumps(document(figures, clock.now()), indent=2, ensure_ascii=False)
+    found = json.dumps(document(figures, before), indent=2, ensure_ascii=False)
     RESULTS.write_text(found + "\n", encoding="utf-8")
     if as_json:
         print(found)

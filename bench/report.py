@@ -22,15 +22,15 @@ WORDS = {True: "yes", False: "not yet", None: "-"}
 DIGITS = 4  # that a figure on a shared machine is worth
 
 
-def document(figures: Sequence[Figure], now: datetime) -> dict[str, Any]:
-    """Give everything as bench/results.json has it."""
+def circumstances(now: datetime) -> dict[str, Any]:
+    """Tell where, with what and when; asked before the first round, since measuring changes the load."""
     return {
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             "system": platform.platform(),
-            "load_average": [round(load, 2) for load in os.getloadavg()],
+            "load_average_before": [round(load, 2) for load in os.getloadavg()],
         },
         "versions": {
             "python": platform.python_version(),
@@ -41,8 +41,12 @@ def document(figures: Sequence[Figure], now: datetime) -> dict[str, Any]:
         "date": now.isoformat(timespec="seconds"),
         "commit": _said("git", "rev-parse", "HEAD") or None,
         "tree_is_clean": _said("git", "status", "--porcelain") == "",
-        "results": {figure.key: _entry(figure) for figure in figures},
     }
+
+
+def document(figures: Sequence[Figure], before: dict[str, Any]) -> dict[str, Any]:
+    """Give everything as bench/results.json has it."""
+    return before | {"results": {figure.key: _entry(figure) for figure in figures}}
 
 
 def table(figures: Sequence[Figure]) -> Table:
