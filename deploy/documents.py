@@ -14,6 +14,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from api import door
+from commands import dispatcher
 from commands.states import FINAL, MOVES, State
 from gateway import metrics
 from protocol.reasons import Reason
@@ -22,7 +23,7 @@ from runtime.__main__ import variables
 from runtime.settings import Commands
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-METRICS = (metrics, door)
+METRICS = (metrics, door, dispatcher)
 """Where this project's figures are named: importing them has put them into the registry."""
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)

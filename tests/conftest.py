@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from deploy.local.folder import open_folder
 from deploy.local.postgres import Role, Server
 from runtime.settings import Database
 from storage.migrate import migrate
+from storage.pool import Pool, open_pool
+from storage.sql import Connection
 
 TEMPLATE = "template_heliograph"
 LOOPBACK = ("127.", "::1", "localhost")
@@ -58,6 +60,20 @@ def database(postgres_server: Server, template: str) -> Iterator[Database]:
     _create(postgres_server, name, template=template)
     yield _settings(postgres_server, name)
     _administer(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    """Open a pool on the test's database, as the application's role."""
+    async with open_pool(database) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def conn(pool: Pool) -> AsyncIterator[Connection]:
+    """Lend a connection in a transaction that ends with the test."""
+    async with pool.transaction() as lent:
+        yield lent
 
 
 @pytest.fixture(autouse=True)

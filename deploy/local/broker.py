@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import resource
-import secrets
 import shutil
 import signal
 import socket
@@ -17,6 +14,7 @@ from pathlib import Path
 from deploy.local.account import Account
 from deploy.local.folder import Folder, write_private
 from deploy.local.processes import Child, until
+from registry.logins import broker_hash
 from runtime.errors import Unavailable
 
 UPLINK = "gateway-0-99"
@@ -29,7 +27,6 @@ QUEUE_BYTES = 1 << 30
 """What waits for a gateway that is away, at most; counted in messages the broker drops them silently."""
 
 CONNECTIONS = 1 << 17
-HASH_ROUNDS = 101
 READY_S = 20.0
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/sbin")
 """Where systems put servers; an ordinary user's PATH leaves these folders out."""
@@ -156,9 +153,7 @@ def find() -> str:
 
 def login(user: str, password: str) -> str:
     """Give one line of the broker's password file."""
-    salt = secrets.token_bytes(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ROUNDS, 64)
-    return f"{user}:$7${HASH_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
+    return f"{user}:{broker_hash(password)}\n"
 
 
 def backend_logins(folder: Folder) -> Path:

@@ -196,9 +196,10 @@ def answers(address: str) -> bool:
 
 
 def ledger(path: Path, event: str) -> set[Key]:
-    """Read which heartbeats the fleet's ground truth names under an event."""
+    """Read which heartbeats the fleet's ground truth names under an event, as far as it is written."""
     keys: set[Key] = set()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    for line in whole.splitlines():
         entry = json.loads(line)
         if entry["event"] == event:
             keys |= {(entry["imei"], entry["life"], boot, seq) for boot, seq in entry["keys"]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -29,18 +28,6 @@ from tests.builders import NOON, a_caller, a_deed
 
 DAY = timedelta(days=1)
 BOB = "bob@example.com"
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    async with open_pool(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def conn(pool: Pool) -> AsyncIterator[Connection]:
-    async with pool.transaction() as lent:
-        yield lent
 
 
 @pytest.fixture

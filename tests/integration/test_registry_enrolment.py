@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ from registry.lifecycle import Lifecycle
 from registry.newcomers import BadHeader, Newcomer, Outcome, Verdict
 from runtime.errors import HeliographError
 from runtime.settings import Database
-from storage.pool import Pool, open_pool
+from storage.pool import Pool
 from storage.sql import Connection, value
 from tests.builders import NOON, a_caller, a_deed, a_newcomer, a_serial, an_imei, keys
 
@@ -28,18 +28,6 @@ VECTOR = Newcomer(
     product_type="BB17SMART_v1",
     expected_interval_s=900,
 )
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    async with open_pool(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def conn(pool: Pool) -> AsyncIterator[Connection]:
-    async with pool.transaction() as lent:
-        yield lent
 
 
 async def import_lines(

@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,24 +21,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from registry import enrolment, lifecycle, logins, units
 from registry.lifecycle import Lifecycle
 from registry.logins import FileNotWritten, NoSuchOwner, broker_hash
-from runtime.settings import Database
-from storage.pool import Pool, open_pool
 from storage.sql import Connection
 from tests.builders import a_deed, a_newcomer, an_imei, keys
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    async with open_pool(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def conn(pool: Pool) -> AsyncIterator[Connection]:
-    async with pool.transaction() as lent:
-        yield lent
 
 
 async def enrol(conn: Connection, number: int) -> str:

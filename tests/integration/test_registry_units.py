@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import psycopg
@@ -20,24 +19,11 @@ from registry.permissions import Scope
 from registry.units import Filter, Unit, UnitNotFound
 from registry.wording import BadText
 from runtime.errors import HeliographError
-from runtime.settings import Database
-from storage.pool import Pool, open_pool
+from storage.pool import Pool
 from storage.sql import Connection, execute, value
 from tests.builders import NOON, a_caller, a_deed, a_newcomer, a_serial, an_imei, keys
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-async def pool(database: Database) -> AsyncIterator[Pool]:
-    async with open_pool(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def conn(pool: Pool) -> AsyncIterator[Connection]:
-    async with pool.transaction() as lent:
-        yield lent
 
 
 async def a_unit(conn: Connection, number: int = 1, entity_id: int = 1) -> Unit:
