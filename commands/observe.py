@@ -97,7 +97,7 @@ def judge_ack(book: Docket, acked: Acked, wait: timedelta) -> AckVerdict:
     refused = ack.result is AckResult.REFUSED
     to = State.REFUSED if refused else _applied(command)
     if command.attempt == 0 or to not in MOVES[command.state]:
-        if command.state is to or command.state is State.CONFIRMED:
+        if command.state is to or (command.state is State.CONFIRMED and not refused):
             return AckVerdict.REPEATED
         return _note_late(book, command, "late_ack", _told(ack))
     if refused:
@@ -124,7 +124,7 @@ def judge_reports(book: Docket, reports: Iterable[Reported]) -> None:
             continue
         if State.CONFIRMED in MOVES[command.state]:
             book.move(command, State.CONFIRMED, "unit_reported", evidence=_proof(report))
-        else:
+        elif command.state is not State.CONFIRMED:
             _note_late(book, command, "late_report", _proof(report))
 
 
