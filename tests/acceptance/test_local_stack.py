@@ -123,9 +123,31 @@ def elsewhere(homes: Path) -> Iterator[Place]:
     shutil.copytree(REPOSITORY, code, ignore=NOT_COPIED)
     shutil.copytree(sys.prefix, code / ".venv", symlinks=True, ignore=NOT_COPIED, copy_function=_link)
     account = Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
+    _rest_on(code / ".venv", _interpreter(account))
     with _home(homes, "elsewhere") as home:
         os.chown(home, account.uid, account.gid)
         yield Place(home, code, code / ".venv" / "bin" / "python", account)
+
+
+def _interpreter(account: Account) -> Path:
+    """Give a Python of this version that the account can run; ours may lie in a private folder."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for folder in (Path(sys.base_prefix) / "bin", Path("/usr/bin"), Path("/usr/local/bin")):
+        try:
+            subprocess.run([folder / version, "-c", ""], check=True, **account.dropping)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return folder / version
+    raise AssertionError(f"no {version} that {account.name} can run")
+
+
+def _rest_on(environment: Path, interpreter: Path) -> None:
+    """Make a copied virtual environment rest on another interpreter of the same version."""
+    link, configuration = environment / "bin" / "python3", environment / "pyvenv.cfg"
+    link.unlink()
+    link.symlink_to(interpreter)
+    configuration.unlink()  # it may be the original by another name
+    configuration.write_text(f"home = {interpreter.parent}\ninclude-system-site-packages = false\n")
 
 
 @pytest.fixture(scope="module")
