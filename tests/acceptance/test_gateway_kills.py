@@ -93,6 +93,7 @@ def test_a_second_gateway_of_the_same_name_stands_by_and_takes_over(stack: Stack
     first = stack.start_gateway()
     second = stack.start("gateway", "--name", "gateway-0-99", env={"HELIOGRAPH_HEALTH_PORT": "0"})
     assert until(lambda: "standing_by" in second.last_words(500), 20)
+    assert not until(lambda: "_connected" in second.last_words(500), 2), "it logged in while standing by"
 
     first.tell(signal.SIGKILL)
     first.end()
