@@ -11,10 +11,10 @@ READY := $(VENV)/ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench documents
+.PHONY: help setup check test test-timescale demo bench documents
 
 help: ## list these words
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r word meaning; do printf '%-16s %s\n' "$$word" "$$meaning"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r word meaning; do printf '%-16s %s\n' "$$word" "$$meaning"; done
 
 setup: $(READY) ## make the virtual environment from the hash-pinned requirements
 
@@ -26,6 +26,10 @@ check: $(READY) ## formatting, lint, types and import contracts
 
 test: $(READY) ## every test: unit, integration, acceptance, architecture (ARGS="-k word")
 	$(RUN) -m pytest $(ARGS)
+
+test-timescale: $(READY) ## unit and integration tests on the server of HELIOGRAPH_TEST_DATABASE_URL
+	@test -n "$$HELIOGRAPH_TEST_DATABASE_URL" || { echo 'Name a server: HELIOGRAPH_TEST_DATABASE_URL=postgresql://superuser:password@host:port/postgres make test-timescale' >&2; exit 1; }
+	$(RUN) -m pytest tests/unit tests/integration $(ARGS)
 
 demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 DURATION=30 JSON=out.json)
 	$(RUN) -m deploy.local demo --units $(UNITS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))

@@ -21,10 +21,11 @@ from runtime.entry import enter
 from runtime.health import Health
 from runtime.retry import until_stopped
 from runtime.services import run
-from runtime.settings import Broker, Commands, Database, Gateway, Keys, read
+from runtime.settings import Broker, Commands, Database, Gateway, Keeping, Keys, read
 from runtime.settings import Health as HealthSettings
 from storage.pool import open_pool
 from telemetry.partitions import Days
+from telemetry.upkeep import Upkeep
 
 GRACE_S = 20.0
 
@@ -63,6 +64,7 @@ async def serve(name: str, partitions: range) -> None:
         uplink = Uplink(name, partitions, broker, gateway, ingest)
         downlink = Downlink(name.replace("gateway", "downlink", 1), broker, gateway)
         dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
+        upkeep = Upkeep(pool, read(Keeping))
         reaper = Reaper(name, pool, commands)
         health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
         tenure = Tenure(
@@ -78,6 +80,7 @@ async def serve(name: str, partitions: range) -> None:
             {
                 "health": health.serve,
                 "days": partial(until_stopped, "days", days.serve),
+                "upkeep": partial(until_stopped, "upkeep", upkeep.serve),
                 "ingest": ingest.serve,
                 "reaper": reaper.serve,
                 "tenure": tenure.serve,

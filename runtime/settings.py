@@ -148,6 +148,20 @@ class Gateway(Settings):
     )
 
 
+class Keeping(Settings):
+    """How long heartbeats are kept, and in which form."""
+
+    keep_heartbeats_days: int = Field(
+        default=400, ge=60, description="days that every single heartbeat is kept"
+    )
+    keep_hours_days: int = Field(default=3653, ge=60, description="days that the sums of hours are kept")
+    compress_after_days: int = Field(
+        default=53,
+        ge=53,
+        description="days after which TimescaleDB compresses heartbeats: 45 of late ones and a chunk of 7",
+    )
+
+
 class Commands(Settings):
     """Deadlines of a command's way; design 4."""
 
@@ -213,7 +227,7 @@ class Health(Settings):
     )
 
 
-CONCERNS: tuple[type[Settings], ...] = (Database, Broker, Gateway, Commands, Keys, Http, Health)
+CONCERNS: tuple[type[Settings], ...] = (Database, Broker, Gateway, Keeping, Commands, Keys, Http, Health)
 
 S = TypeVar("S", bound=Settings)
 

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import hypothesis
 import psycopg
@@ -19,12 +20,13 @@ from psycopg import sql
 from deploy.local import postgres
 from deploy.local.account import servers_account
 from deploy.local.folder import open_folder
-from deploy.local.postgres import Role, Server
+from deploy.local.postgres import Role
 from runtime.settings import Database
 from storage.migrate import migrate
 from storage.pool import Pool, open_pool
 from storage.sql import Connection
 
+GIVEN_SERVER = "HELIOGRAPH_TEST_DATABASE_URL"
 TEMPLATE = "template_heliograph"
 LOOPBACK = ("127.", "::1", "localhost")
 ADMITTED_SKIP = "no TimescaleDB here"
@@ -36,9 +38,39 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 _numbers = count(1)
 
 
+class Addressed(Protocol):
+    """A server that says where a role connects; ours, or one that is given."""
+
+    def url(self, role: Role, database: str) -> str:
+        """Give the address, password included."""
+        ...
+
+
+class GivenServer:
+    """The server of HELIOGRAPH_TEST_DATABASE_URL, reached as its superuser; the roles are made there."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with psycopg.connect(url, autocommit=True) as conn:
+            for role in (Role.OWNER, Role.APP):
+                there = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+                verb = sql.SQL("ALTER" if there else "CREATE")
+                conn.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD 'test'").format(verb, sql.Identifier(role)))
+
+    def url(self, role: Role, database: str) -> str:
+        """Give the address of a database for a role."""
+        place = urlsplit(self._url)
+        login = f"{role}:test" if role is not Role.SUPERUSER else place.netloc.rpartition("@")[0]
+        host = place.netloc.rpartition("@")[2]
+        return urlunsplit(place._replace(netloc=f"{login}@{host}", path=f"/{database}"))
+
+
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    """Run a PostgreSQL of our own for as long as the tests do."""
+def postgres_server() -> Iterator[Addressed]:
+    """Run a PostgreSQL of our own for as long as the tests do, or use the one that is named."""
+    if given := os.environ.get(GIVEN_SERVER):
+        yield GivenServer(given)
+        return
     with tempfile.TemporaryDirectory(prefix="heliograph-test-", dir="/tmp") as home:
         account = servers_account()
         with postgres.serve(open_folder(Path(home), account), account) as server:
@@ -46,20 +78,24 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres_server: Server) -> str:
-    """Make a migrated database that others are copied from."""
+def template(postgres_server: Addressed) -> str:
+    """Make a migrated database that others are copied from; with TimescaleDB where the server has it."""
+    _drop(postgres_server, TEMPLATE)
     _create(postgres_server, TEMPLATE)
+    _extend(postgres_server, TEMPLATE)
     asyncio.run(migrate(_settings(postgres_server, TEMPLATE)))
+    _close(postgres_server, TEMPLATE)
     return TEMPLATE
 
 
 @pytest.fixture
-def database(postgres_server: Server, template: str) -> Iterator[Database]:
+def database(postgres_server: Addressed, template: str) -> Iterator[Database]:
     """Give a fresh migrated database; the application's role connects, the owner's may too."""
     name = f"test_{next(_numbers)}"
+    _drop(postgres_server, name)
     _create(postgres_server, name, template=template)
     yield _settings(postgres_server, name)
-    _administer(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    _drop(postgres_server, name)
 
 
 @pytest.fixture
@@ -111,13 +147,13 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport, what: str
             report.longrepr = f"{what} was skipped in CI: {reason}"
 
 
-def _settings(server: Server, name: str) -> Database:
+def _settings(server: Addressed, name: str) -> Database:
     return Database.model_validate(
         {"database_url": server.url(Role.APP, name), "database_owner_url": server.url(Role.OWNER, name)}
     )
 
 
-def _create(server: Server, name: str, template: str = "template1") -> None:
+def _create(server: Addressed, name: str, template: str = "template1") -> None:
     _administer(
         server,
         sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
@@ -126,6 +162,28 @@ def _create(server: Server, name: str, template: str = "template1") -> None:
     )
 
 
-def _administer(server: Server, statement: sql.Composed) -> None:
+def _drop(server: Addressed, name: str) -> None:
+    _administer(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _extend(server: Addressed, name: str) -> None:
+    """Create TimescaleDB where the server has it."""
+    with psycopg.connect(server.url(Role.SUPERUSER, name), autocommit=True) as conn:
+        if conn.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone():
+            conn.execute("CREATE EXTENSION timescaledb")
+
+
+def _close(server: Addressed, name: str) -> None:
+    """Keep everybody out: a worker of TimescaleDB that is inside keeps a database from being copied."""
+    _administer(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+    _administer(
+        server,
+        sql.SQL("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = {}").format(
+            sql.Literal(name)
+        ),
+    )
+
+
+def _administer(server: Addressed, statement: sql.Composed) -> None:
     with psycopg.connect(server.url(Role.SUPERUSER, "postgres"), autocommit=True) as conn:
         conn.execute(statement)

@@ -1,0 +1,47 @@
+-- Hours of each unit as a continuous aggregate; what came since its last refresh is summed up on the fly.
+
+CREATE MATERIALIZED VIEW heartbeat_hourly
+WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT unit_id, time_bucket('1 hour', at) AS hour, count(*) AS heartbeats,
+       count(battery_v) AS battery_v_n, min(battery_v) AS battery_v_min, max(battery_v) AS battery_v_max, sum(battery_v::double precision) AS battery_v_sum,
+       count(battery_a) AS battery_a_n, min(battery_a) AS battery_a_min, max(battery_a) AS battery_a_max, sum(battery_a::double precision) AS battery_a_sum,
+       count(panel_v) AS panel_v_n, min(panel_v) AS panel_v_min, max(panel_v) AS panel_v_max, sum(panel_v::double precision) AS panel_v_sum,
+       count(panel_a) AS panel_a_n, min(panel_a) AS panel_a_min, max(panel_a) AS panel_a_max, sum(panel_a::double precision) AS panel_a_sum,
+       count(load_a) AS load_a_n, min(load_a) AS load_a_min, max(load_a) AS load_a_max, sum(load_a::double precision) AS load_a_sum,
+       count(soc_pct) AS soc_pct_n, min(soc_pct) AS soc_pct_min, max(soc_pct) AS soc_pct_max, sum(soc_pct::double precision) AS soc_pct_sum,
+       count(temp_c) AS temp_c_n, min(temp_c) AS temp_c_min, max(temp_c) AS temp_c_max, sum(temp_c::double precision) AS temp_c_sum,
+       count(rssi_dbm) AS rssi_dbm_n, min(rssi_dbm) AS rssi_dbm_min, max(rssi_dbm) AS rssi_dbm_max, sum(rssi_dbm::double precision) AS rssi_dbm_sum,
+       count(energy_wh) AS energy_wh_n, min(energy_wh) AS energy_wh_min, max(energy_wh) AS energy_wh_max, sum(energy_wh::double precision) AS energy_wh_sum
+  FROM heartbeat
+ GROUP BY unit_id, time_bucket('1 hour', at)
+WITH NO DATA;
+
+-- A heartbeat stands at most 45 days before its arrival: what comes late is within this window.
+SELECT add_continuous_aggregate_policy('heartbeat_hourly', start_offset => INTERVAL '46 days',
+                                       end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '10 minutes');
+
+ALTER TABLE heartbeat SET (timescaledb.compress, timescaledb.compress_segmentby = 'unit_id',
+                           timescaledb.compress_orderby = 'at');
+
+-- The policy does it here; the function is here because the application asks on every engine.
+CREATE FUNCTION roll_heartbeats_up(most int, before timestamptz) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT 0::bigint $$;
+REVOKE EXECUTE ON FUNCTION roll_heartbeats_up FROM PUBLIC;
+
+-- Let go of what is older than it is kept for, compress what no late heartbeat can reach any more,
+-- and tell how many chunks of heartbeats and of hours went and how many were compressed.
+CREATE FUNCTION keep_heartbeats(since timestamptz, hours_since timestamptz, compress_before timestamptz,
+                                OUT dropped bigint, OUT hours bigint, OUT compressed bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    SELECT count(*) INTO dropped FROM drop_chunks('heartbeat', older_than => since);
+    SELECT count(*) INTO hours FROM drop_chunks('heartbeat_hourly', older_than => hours_since);
+    -- One chunk at a time: a week of a large fleet takes minutes, and the next round is near.
+    SELECT count(compress_chunk(chunk)) INTO compressed
+      FROM (SELECT format('%I.%I', chunk_schema, chunk_name)::regclass AS chunk
+              FROM timescaledb_information.chunks
+             WHERE hypertable_name = 'heartbeat' AND NOT is_compressed AND range_end <= compress_before
+             ORDER BY range_end LIMIT 1) oldest;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION keep_heartbeats FROM PUBLIC;

@@ -1,0 +1,91 @@
+"""What becomes of heartbeats as they age: summed up by the hour, compressed, let go.
+
+Both engines offer the same functions and the same `heartbeat_hourly`; where TimescaleDB does a
+part by itself, its function does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from psycopg.rows import DictRow
+
+from runtime.clock import now
+from runtime.services import pause
+from runtime.settings import Keeping
+from storage.pool import Pool
+from storage.sql import Connection, execute, load, row, value
+
+EVERY_S = 300.0
+NOTES = 5_000
+"""Noted hours taken in one transaction: about a second of work."""
+
+KEEPING_DEADLINE_S = 300.0
+"""Dropping is quick, compressing a week of a large fleet is not."""
+
+SQL = load(__file__)
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What one round let go or compressed: days or chunks of heartbeats; rows or chunks of hours."""
+
+    dropped: int
+    hours: int
+    compressed: int
+
+    @classmethod
+    def from_row(cls, found: DictRow) -> Kept:
+        """Build from the answer of `keep_heartbeats`."""
+        return cls(**found)
+
+
+async def roll_up(conn: Connection, *, before: datetime, most: int = NOTES) -> int | None:
+    """Sum up hours that began before a moment; tells how many notes were taken, None if another is at it."""
+    taken: int | None = await value(conn, SQL.roll_up, before=before, most=most)
+    return taken
+
+
+async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
+    """Let go of what is older than the settings keep it, and compress what no late heartbeat reaches."""
+    kept = await row(
+        conn,
+        Kept.from_row,
+        SQL.keep,
+        since=now - timedelta(days=settings.keep_heartbeats_days),
+        hours_since=now - timedelta(days=settings.keep_hours_days),
+        compress_before=now - timedelta(days=settings.compress_after_days),
+    )
+    assert kept is not None  # noqa: S101 - the function always gives one row
+    return kept
+
+
+class Upkeep:
+    """The round that a gateway makes every few minutes; any number of gateways may."""
+
+    def __init__(self, pool: Pool, settings: Keeping) -> None:
+        self._pool = pool
+        self._settings = settings
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Make rounds until stopped."""
+        while not await pause(stop, EVERY_S):
+            await self._roll_all_up(stop)
+            async with self._pool.transaction(deadline_s=KEEPING_DEADLINE_S) as conn:
+                await execute(conn, SQL.allow, ms=str(round(KEEPING_DEADLINE_S * 1000)))
+                kept = await keep(conn, self._settings, now=now())
+            if kept.dropped or kept.hours or kept.compressed:
+                log.info(
+                    "heartbeats_kept", dropped=kept.dropped, hours=kept.hours, compressed=kept.compressed
+                )
+
+    async def _roll_all_up(self, stop: asyncio.Event) -> None:
+        before = now().replace(minute=0, second=0, microsecond=0)
+        while not stop.is_set():
+            async with self._pool.transaction() as conn:
+                if not await roll_up(conn, before=before):
+                    return

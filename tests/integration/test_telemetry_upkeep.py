@@ -1,0 +1,175 @@
+"""Hours are right on both engines, and what is old goes as the settings say (issue 3.0, 3.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from protocol.messages import Mode
+from runtime.settings import Database, Keeping
+from storage import engine
+from storage.engine import Engine
+from storage.pool import Pool
+from storage.sql import value
+from telemetry import heartbeats, upkeep
+from telemetry.heartbeats import Heartbeat
+from telemetry.partitions import Days
+
+NOW = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
+HOUR = NOW.replace(minute=0) - timedelta(hours=3)
+HOURS = (
+    "SELECT hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum FROM heartbeat_hourly"
+)
+
+
+def beat(seq: int, at: datetime, battery_v: float | None = 12.5) -> Heartbeat:
+    """Make a heartbeat of unit 1."""
+    return Heartbeat(
+        unit_id=1,
+        at=at,
+        received_at=NOW,
+        unit_ts=None,
+        life=1,
+        boot=1,
+        seq=seq,
+        epoch=0,
+        mode=Mode.ENABLED,
+        output=None,
+        fw=None,
+        readings={} if battery_v is None else {"battery_v": battery_v},
+        fields={},
+    )
+
+
+async def store(pool: Pool, beats: Sequence[Heartbeat]) -> None:
+    """Append heartbeats, their days made first."""
+    await Days(pool).ensure(beat.at for beat in beats)
+    async with pool.transaction() as conn:
+        await heartbeats.append(conn, beats)
+
+
+async def roll_up(pool: Pool, database: Database) -> None:
+    """Do what the engine does by itself or has done by us, now."""
+    async with pool.transaction() as conn:
+        here = await engine.present(conn)
+        await upkeep.roll_up(conn, before=NOW + timedelta(days=1))
+    if here is Engine.TIMESCALE:
+        async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+            await owner.execute("CALL refresh_continuous_aggregate('heartbeat_hourly', NULL, NULL)")
+
+
+async def hours(pool: Pool) -> list[tuple[object, ...]]:
+    async with pool.transaction() as conn:
+        found = await (await conn.execute(f"{HOURS} ORDER BY hour".encode())).fetchall()
+    return [tuple(row.values()) for row in found]
+
+
+async def test_an_hour_is_told_at_once_and_the_same_after_it_was_summed_up(
+    pool: Pool, database: Database
+) -> None:
+    await store(pool, [beat(1, HOUR, 12.0), beat(2, HOUR + timedelta(minutes=59), 13.0), beat(3, HOUR, None)])
+
+    before = await hours(pool)
+    await roll_up(pool, database)
+
+    assert before == [(HOUR, 3, 2, 12.0, 13.0, 25.0)]
+    assert await hours(pool) == before
+
+
+async def test_late_heartbeats_correct_hours_that_were_summed_up(pool: Pool, database: Database) -> None:
+    """Backlog rows of last week and of the same hour, after the sums were made."""
+    last_week = HOUR - timedelta(days=7)
+    await store(pool, [beat(1, HOUR, 12.0)])
+    await roll_up(pool, database)
+
+    await store(pool, [beat(2, HOUR, 14.0), beat(3, last_week, 11.0)])
+    await roll_up(pool, database)
+
+    assert await hours(pool) == [(last_week, 1, 1, 11.0, 11.0, 11.0), (HOUR, 2, 2, 12.0, 14.0, 26.0)]
+
+
+async def test_an_hour_without_heartbeats_has_no_row(pool: Pool, database: Database) -> None:
+    await store(pool, [beat(1, HOUR), beat(2, HOUR + timedelta(hours=2))])
+    await roll_up(pool, database)
+
+    assert [row[0] for row in await hours(pool)] == [HOUR, HOUR + timedelta(hours=2)]
+
+
+async def test_notes_are_taken_in_bounded_bites_until_none_is_left(pool: Pool) -> None:
+    async with pool.transaction() as conn:
+        if await engine.present(conn) is Engine.TIMESCALE:
+            return  # the continuous aggregate keeps its own notes
+    await store(pool, [beat(number, HOUR - timedelta(hours=number)) for number in range(1, 6)])
+
+    taken = []
+    for _ in range(4):
+        async with pool.transaction() as conn:
+            taken.append(await upkeep.roll_up(conn, before=NOW, most=2))
+
+    assert taken == [2, 2, 1, 0]
+    assert len(await hours(pool)) == 5
+
+
+async def test_two_rounds_at_once_do_not_meet(pool: Pool) -> None:
+    async with pool.transaction() as conn:
+        if await engine.present(conn) is Engine.TIMESCALE:
+            return  # its scheduler runs one refresh at a time
+    async with pool.transaction() as first, pool.transaction() as second:
+        assert await upkeep.roll_up(first, before=NOW) == 0
+        assert await upkeep.roll_up(second, before=NOW) is None
+
+
+async def test_heartbeats_go_when_their_days_are_over_and_their_hours_stay(
+    pool: Pool, database: Database
+) -> None:
+    old = HOUR - timedelta(days=100)
+    await store(pool, [beat(1, old), beat(2, HOUR)])
+    await roll_up(pool, database)
+
+    async with pool.transaction() as conn:
+        kept = await upkeep.keep(conn, Keeping(keep_heartbeats_days=60), now=NOW)
+
+    assert kept.dropped == 1
+    assert [row[0] for row in await hours(pool)] == [old, HOUR]
+    async with pool.transaction() as conn:
+        assert await value(conn, "SELECT count(*) FROM heartbeat") == 1
+
+
+async def test_hours_go_when_theirs_are_over(pool: Pool, database: Database) -> None:
+    old = HOUR - timedelta(days=300)
+    await store(pool, [beat(1, old), beat(2, HOUR)])
+    await roll_up(pool, database)
+
+    async with pool.transaction() as conn:
+        await upkeep.keep(conn, Keeping(keep_heartbeats_days=60, keep_hours_days=90), now=NOW)
+
+    assert [row[0] for row in await hours(pool)] == [HOUR]
+
+
+async def test_what_was_compressed_is_read_as_before_and_takes_late_rows(pool: Pool) -> None:
+    """On plain PostgreSQL nothing is compressed; what is read is the same."""
+    old = HOUR - timedelta(days=70)
+    await store(pool, [beat(number, old + timedelta(minutes=number)) for number in range(1, 50)])
+
+    async with pool.transaction() as conn:
+        here = await engine.present(conn)
+        kept = await upkeep.keep(conn, Keeping(), now=NOW)
+    await store(pool, [beat(50, old)])
+
+    assert kept.compressed == (1 if here is Engine.TIMESCALE else 0)
+    async with pool.transaction() as conn:
+        page = await heartbeats.of_unit(conn, 1, since=old, until=old + timedelta(days=1), limit=100)
+    assert [found.seq for found in page] == [*range(49, 0, -1), 50]
+
+
+@pytest.mark.parametrize("table", ["heartbeat_hour", "heartbeat_touched"])
+async def test_the_applications_role_cannot_reach_the_sums(pool: Pool, table: str) -> None:
+    async with pool.transaction() as conn:
+        if await engine.present(conn) is Engine.TIMESCALE:
+            return  # these tables are the plain engine's
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        async with pool.transaction() as conn:
+            await conn.execute(f"SELECT FROM {table}".encode())
