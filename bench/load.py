@@ -62,10 +62,14 @@ class Load:
         """Encode everything; the packets of place modulo eight belong to one connection."""
         return [self._packet(place) for place in range(self.size)]
 
+    def body(self, place: int) -> bytes:
+        """Give the payload of the heartbeat at this place."""
+        return (EXAMPLE % (self.seq(place), self.unit_ts)).encode()
+
     def _packet(self, place: int) -> bytes:
         return mqtt5.PublishPacket(
             topic(self.imeis[place % len(self.imeis)], Channel.HEARTBEAT),
-            (EXAMPLE % (self.seq(place), self.unit_ts)).encode(),
+            self.body(place),
             qos=mqtt5.QoS.AT_LEAST_ONCE,
             packet_id=place // len(PUBLISHERS) + 1,
         ).write()

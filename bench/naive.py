@@ -21,7 +21,8 @@ from protocol.topics import Channel, filters
 from runtime import logs
 from runtime.clock import now
 from runtime.settings import Broker, Database, Gateway, read
-from telemetry.heartbeats import CODES, REAL_READINGS, placed_at
+from telemetry.heartbeat_rows import REAL_READINGS
+from telemetry.heartbeats import CODES, placed_at
 
 NAME = "gateway-0-99"
 EVERY_PARTITION = range(100)

@@ -16,6 +16,7 @@ from protocol.reasons import Unreadable
 from protocol.topics import Channel, filters
 from runtime import logs
 from runtime.clock import now
+from runtime.garbage import collect_rarely
 from runtime.settings import Broker, Gateway, read
 
 NAME = "gateway-0-99"
@@ -89,4 +90,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logs.configure("null")
+    collect_rarely()
     asyncio.run(main())

@@ -18,6 +18,7 @@ from gateway.tenure import Tenure
 from gateway.uplink import Uplink
 from runtime import logs
 from runtime.entry import enter
+from runtime.garbage import collect_rarely
 from runtime.health import Health
 from runtime.retry import until_stopped
 from runtime.services import run
@@ -50,6 +51,7 @@ def main(
 ) -> None:
     """Serve until SIGTERM."""
     logs.configure("gateway")
+    collect_rarely()
     served = partition_range(partitions)
     asyncio.run(serve(name or f"gateway-{served[0]}-{served[-1]}", served))
 

@@ -72,16 +72,21 @@ def _header(element_oid: int, length: int) -> bytes:
     return struct.pack("!iiIii", 1, 1, element_oid, length, 1)
 
 
-def _microseconds(moment: datetime) -> bytes:
+def microseconds(moment: datetime) -> int:
+    """Give a moment as PostgreSQL counts it: microseconds since 2000."""
     since = moment - EPOCH
-    return struct.pack("!q", (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _moment(moment: datetime) -> bytes:
+    return struct.pack("!q", microseconds(moment))
 
 
 bools = _column(1000, 16, struct.Struct("!?").pack, 1)
 int2s = _column(1005, 21, struct.Struct("!h").pack, 2)
 int4s = _column(1007, 23, struct.Struct("!i").pack, 4)
 int8s = _column(1016, 20, struct.Struct("!q").pack, 8)
-timestamps = _column(1185, 1184, _microseconds, 8)
+timestamps = _column(1185, 1184, _moment, 8)
 chars = _column(1002, 18, str.encode, 1)
 texts = _column(1009, 25, str.encode)
 byteas = _column(1001, 17, bytes)

@@ -7,15 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
 
 from protocol.messages import Mode
 from storage.sql import Connection, load, rows
-
-REAL_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
-FLAG_READINGS = ("tamper", "lvd")
-NAMED_READINGS = (*REAL_READINGS, "energy_wh", *FLAG_READINGS)
-REALS, COLUMNS = frozenset(REAL_READINGS), frozenset(NAMED_READINGS)
+from telemetry import heartbeat_rows
+from telemetry.heartbeat_rows import NAMED_READINGS, copied
 
 OLDEST_S = 45 * 86_400
 """A unit's time is plausible from so many seconds before arrival …"""
@@ -23,11 +19,8 @@ OLDEST_S = 45 * 86_400
 NEWEST_S = 600
 """… until so many after it."""
 
-REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
-"""What a `real` column holds, besides zero."""
-
-CODES = {Mode.ENABLED: "e", Mode.DISABLED: "d", Mode.OFFLINE_DISABLED: "o"}
-MODES = {code: mode for mode, code in CODES.items()}
+MODES = {code.decode(): mode for mode, code in heartbeat_rows.CODES.items()}
+CODES = {mode: code for code, mode in MODES.items()}
 
 SQL = load(__file__)
 
@@ -83,8 +76,7 @@ def placed_at(unit_ts: int | None, received_at: datetime) -> datetime:
 async def append(conn: Connection, heartbeats: Iterable[Heartbeat]) -> None:
     """Store heartbeats that are known to be new; their days have partitions."""
     async with conn.cursor() as cursor, cursor.copy(SQL.append) as copy:
-        for heartbeat in heartbeats:
-            await copy.write_row(_columns(heartbeat))
+        await copy.write(copied(heartbeats))
 
 
 async def of_unit(
@@ -116,34 +108,6 @@ async def of_unit(
     )
 
 
-def _columns(heartbeat: Heartbeat) -> tuple[object, ...]:
-    named: dict[str, object] = {}
-    further: dict[str, object] = {}
-    for name, value in heartbeat.readings.items():
-        (named if name in COLUMNS and _fits(name, value) else further)[name] = value
-    extra = {name: part for name, part in (("readings", further), ("fields", heartbeat.fields)) if part}
-    return (
-        heartbeat.at,
-        heartbeat.received_at,
-        heartbeat.unit_ts,
-        heartbeat.unit_id,
-        heartbeat.life,
-        heartbeat.boot,
-        heartbeat.seq,
-        heartbeat.epoch,
-        CODES[heartbeat.mode],
-        heartbeat.output,
-        heartbeat.fw,
-        Jsonb(extra) if extra else None,
-        *map(named.get, NAMED_READINGS),
-    )
-
-
 def _number(value: float) -> float:
     """Undo what JSON in the database does to large floats: it writes them out as integers."""
     return value if isinstance(value, bool) else float(value)
-
-
-def _fits(name: str, value: float) -> bool:
-    """Whether a column holds the value; one that does not is kept beside the columns."""
-    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0 or name not in REALS

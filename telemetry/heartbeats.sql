@@ -2,7 +2,7 @@
 -- New heartbeats; whether they are new is known from unit_sequence.
 COPY heartbeat (at, received_at, unit_ts, unit_id, life, boot, seq, epoch, mode, output, fw, extra,
                 battery_v, battery_a, panel_v, panel_a, load_a, soc_pct, temp_c, rssi_dbm, energy_wh, tamper, lvd)
-FROM STDIN;
+FROM STDIN (FORMAT BINARY);
 
 -- :of_unit
 -- A page of one unit's heartbeats, newest first.

@@ -19,6 +19,10 @@ from telemetry.lives import Life
 from telemetry.sequence import Key
 from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, ReportOrder, Standing
 
+# Named once: a union written where it is asked for is made anew for every message.
+ORDERED = (messages.Heartbeat, messages.Presence)
+CONTACTS = (messages.Heartbeat, messages.Ack)
+
 
 class Verdict(StrEnum):
     """What became of a message; every message gets exactly one."""
@@ -120,7 +124,7 @@ def moments(arrivals: Iterable[Arrival]) -> Iterator[datetime]:
 
 def _lives(arrivals: Iterable[Arrival]) -> Iterator[Life]:
     for arrival in arrivals:
-        if isinstance(arrival.message, messages.Heartbeat | messages.Presence):
+        if isinstance(arrival.message, ORDERED):
             yield Life(arrival.unit_id, arrival.message.life)
 
 
@@ -203,7 +207,7 @@ def _newest_contacts(arrivals: Iterable[Arrival]) -> dict[int, Contact]:
     """Pick per unit its last heartbeat or ack; live if one of them was."""
     newest: dict[int, Contact] = {}
     for arrival in arrivals:
-        if isinstance(arrival.message, messages.Heartbeat | messages.Ack):
+        if isinstance(arrival.message, CONTACTS):
             before = newest.get(arrival.unit_id)
             live = arrival.live or (before is not None and before.live)
             newest[arrival.unit_id] = Contact(unit_id=arrival.unit_id, at=arrival.received_at, live=live)
