@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import ingest
+from bench import ingest, storage
 from bench.figures import Figure
 from bench.report import circumstances, document, table
 from runtime import clock, logs
@@ -35,9 +35,13 @@ class Group(StrEnum):
     """Figures that are measured together."""
 
     INGEST = "ingest"
+    STORAGE = "storage"
 
 
-MEASURES: dict[Group, Callable[[int, ingest.Tell], Awaitable[list[Figure]]]] = {Group.INGEST: ingest.measure}
+MEASURES: dict[Group, Callable[[int, ingest.Tell], Awaitable[list[Figure]]]] = {
+    Group.INGEST: ingest.measure,
+    Group.STORAGE: storage.measure,
+}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -57,7 +61,8 @@ def main(
         figures = asyncio.run(measure(only or list(Group), runs))
     except asyncio.CancelledError:
         raise typer.Exit(128 + signal.SIGTERM) from None
-    found = json.dumps(document(figures, before), indent=2, ensure_ascii=False)
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    found = json.dumps(document(figures, before, known), indent=2, ensure_ascii=False)
     RESULTS.write_text(found + "\n", encoding="utf-8")
     if as_json:
         print(found)

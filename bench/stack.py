@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import SecretStr
 from stdnum import luhn
 
-from deploy.local import broker, postgres
-from deploy.local.account import servers_account
+from deploy.local import broker, given, postgres
+from deploy.local.account import Account, servers_account
 from deploy.local.folder import REPOSITORY, Folder, open_folder, write_private
 from deploy.local.postgres import Role
 from deploy.local.processes import Child
@@ -44,12 +45,20 @@ class DidNotHappen(Unavailable):
     """A measurement waited in vain."""
 
 
+class Addressed(Protocol):
+    """A database that says where a role connects: of our own server, or of the one that is named."""
+
+    def url(self, role: Role = ...) -> str:
+        """Give the address, password included."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A running database and broker; made by `serve`."""
 
     folder: Folder
-    database: postgres.Server
+    database: Addressed
     broker: broker.Server
     password: str = field(repr=False)
     """Of every publisher."""
@@ -110,7 +119,7 @@ async def serve() -> AsyncIterator[Stack]:
     with ExitStack() as held:
         path = held.enter_context(tempfile.TemporaryDirectory(prefix="heliograph-bench-"))
         folder = open_folder(Path(path), account)
-        database = held.enter_context(postgres.serve(folder, account))
+        database = _database(held, folder, account)
         courier = held.enter_context(broker.serve(folder, account))
         stack = Stack(folder, database, courier, secrets.token_urlsafe())
         await migrate(stack.settings)
@@ -139,6 +148,12 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
 def told(child: Child) -> str:
     """Give everything that a process has said."""
     return child.log.read_text(encoding="utf-8", errors="replace")
+
+
+def _database(held: ExitStack, folder: Folder, account: Account) -> Addressed:
+    if url := os.environ.get(given.VARIABLE):
+        return held.enter_context(given.lend(url, "heliograph_bench"))
+    return held.enter_context(postgres.serve(folder, account))
 
 
 def _access() -> str:

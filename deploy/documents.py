@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from api import door
 from commands import dispatcher
 from commands.states import FINAL, MOVES, State
+from deploy import performance
 from gateway import metrics
 from protocol.reasons import Reason
 from registry import lifecycle
@@ -93,10 +94,23 @@ def metrics_table() -> str:
     )
 
 
+def performance_table() -> str:
+    """Tell what was measured, on both engines side by side."""
+    columns = [column for name in performance.ENGINES for column in (name, "met", "lost / twice of")]
+    return _table(("figure", "unit", "goal", *columns), performance.figures())
+
+
+def circumstances_table() -> str:
+    """Tell where and when it was measured."""
+    return _table(("", *performance.ENGINES), performance.circumstances())
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
+    "circumstances": circumstances_table,
     "deadlines": partial(settings_table, Commands.__name__),
     "lifecycle": lifecycle_table,
     "metrics": metrics_table,
+    "performance": performance_table,
     "reasons": reasons_table,
     "settings": settings_table,
     "states": state_drawing,

@@ -10,23 +10,22 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
 
-from deploy.local import postgres
+from deploy.local import given, postgres
 from deploy.local.account import servers_account
 from deploy.local.folder import open_folder
+from deploy.local.given import GivenServer
 from deploy.local.postgres import Role
 from runtime.settings import Database
 from storage.migrate import migrate
 from storage.pool import Pool, open_pool
 from storage.sql import Connection
 
-GIVEN_SERVER = "HELIOGRAPH_TEST_DATABASE_URL"
 TEMPLATE = "template_heliograph"
 LOOPBACK = ("127.", "::1", "localhost")
 ADMITTED_SKIP = "no TimescaleDB here"
@@ -46,30 +45,11 @@ class Addressed(Protocol):
         ...
 
 
-class GivenServer:
-    """The server of HELIOGRAPH_TEST_DATABASE_URL, reached as its superuser; the roles are made there."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        with psycopg.connect(url, autocommit=True) as conn:
-            for role in (Role.OWNER, Role.APP):
-                there = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-                verb = sql.SQL("ALTER" if there else "CREATE")
-                conn.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD 'test'").format(verb, sql.Identifier(role)))
-
-    def url(self, role: Role, database: str) -> str:
-        """Give the address of a database for a role."""
-        place = urlsplit(self._url)
-        login = f"{role}:test" if role is not Role.SUPERUSER else place.netloc.rpartition("@")[0]
-        host = place.netloc.rpartition("@")[2]
-        return urlunsplit(place._replace(netloc=f"{login}@{host}", path=f"/{database}"))
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Addressed]:
     """Run a PostgreSQL of our own for as long as the tests do, or use the one that is named."""
-    if given := os.environ.get(GIVEN_SERVER):
-        yield GivenServer(given)
+    if url := os.environ.get(given.VARIABLE):
+        yield GivenServer(url)
         return
     with tempfile.TemporaryDirectory(prefix="heliograph-test-", dir="/tmp") as home:
         account = servers_account()
@@ -82,7 +62,7 @@ def template(postgres_server: Addressed) -> str:
     """Make a migrated database that others are copied from; with TimescaleDB where the server has it."""
     _drop(postgres_server, TEMPLATE)
     _create(postgres_server, TEMPLATE)
-    _extend(postgres_server, TEMPLATE)
+    given.extend(postgres_server.url(Role.SUPERUSER, TEMPLATE))
     asyncio.run(migrate(_settings(postgres_server, TEMPLATE)))
     _close(postgres_server, TEMPLATE)
     return TEMPLATE
@@ -164,13 +144,6 @@ def _create(server: Addressed, name: str, template: str = "template1") -> None:
 
 def _drop(server: Addressed, name: str) -> None:
     _administer(server, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _extend(server: Addressed, name: str) -> None:
-    """Create TimescaleDB where the server has it."""
-    with psycopg.connect(server.url(Role.SUPERUSER, name), autocommit=True) as conn:
-        if conn.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone():
-            conn.execute("CREATE EXTENSION timescaledb")
 
 
 def _close(server: Addressed, name: str) -> None:
