@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
@@ -17,7 +18,7 @@ import psycopg
 
 from bench.figures import Figure
 from bench.load import BOOT, Load, connect
-from bench.stack import POLL_S, DidNotHappen, Stack, serve, told, until
+from bench.stack import POLL_S, PUBLISHERS, DidNotHappen, Stack, serve, told, until
 from deploy.local.processes import Child
 from gateway.ingest import QUEUED_S
 from protocol.identity import Imei
@@ -156,14 +157,15 @@ async def _round(rig: Rig, name: str, tell: Tell) -> Round:
 async def _stored(rig: Rig, size: int) -> Run:
     """Send a load at full speed; it ends when the last heartbeat of every connection is visible."""
     load = rig.load(size)
+    return await rig.count(load, await _seconds(rig, load, _last_landed(rig, load)))
 
-    async def last_landed() -> float:
-        places = range(size - 8, size)
-        while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
-            await asyncio.sleep(POLL_S)
-        return time.monotonic()
 
-    return await rig.count(load, await _seconds(rig, load, last_landed()))
+async def _last_landed(rig: Rig, load: Load) -> float:
+    """Wait until the last heartbeat of every connection is visible."""
+    places = range(load.size - len(PUBLISHERS), load.size)
+    while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
+        await asyncio.sleep(POLL_S)
+    return time.monotonic()
 
 
 async def _decoded(rig: Rig, size: int, child: Child) -> Run:
@@ -200,6 +202,9 @@ async def _steady(rig: Rig) -> tuple[Run, list[float]]:
         watching = group.create_task(_watch(rig, load, probes))
     published, seen = sending.result(), watching.result()
     latencies = [1000 * (seen[place] - published[place]) for place in probes]
+    with suppress(TimeoutError):  # what is missing then counts as lost
+        async with asyncio.timeout(LIMIT_S):
+            await _last_landed(rig, load)
     return await rig.count(load, max(seen.values()) - published[0]), latencies
 
 
