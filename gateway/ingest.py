@@ -69,6 +69,10 @@ class Ingest:
         self._session = session
         self._live_from = time.monotonic() + QUEUED_S
 
+    def nothing_queued(self) -> None:
+        """Note that the broker had no session of this gateway, and so no queue: what comes now is live."""
+        self._live_from = time.monotonic()
+
     def take(self, delivery: Delivery) -> bool:
         """Accept a delivery; answers whether there is room for more."""
         live = not delivery.retained and time.monotonic() >= self._live_from

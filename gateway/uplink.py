@@ -92,6 +92,8 @@ class Uplink:
             async with asyncio.timeout(CONNECT_S):
                 welcome = await session.accepted
                 log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+                if not welcome.session_present:
+                    self._ingest.nothing_queued()
                 await self._subscribe(session)
         except TimeoutError:
             raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None

@@ -273,6 +273,7 @@ TABLE unit_status
     fw text
     life smallint
     live_contact_at timestamp with time zone
+    live_online_at timestamp with time zone
     mode "char"
     next_s bigint
     output boolean
@@ -284,6 +285,7 @@ TABLE unit_status
     presence_life smallint
     readings jsonb
     reported_at timestamp with time zone
+    reported_live boolean
     seq bigint
     unit_id integer NOT NULL
     unit_ts bigint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -89,9 +89,9 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     if new:
         await heartbeats.append(conn, new)
 
-    contacts = _newest_contacts(arrivals)
+    contacts = _newest_contacts(arrivals, now)
     reports = _newest_reports(arrivals, beats, fresh, standings, contacts)
-    news, changed = _newest_presence(arrivals, ordinals, standings)
+    news, changed = _newest_presence(arrivals, ordinals, standings, now)
     only_contacts = contacts.keys() - {report.heartbeat.unit_id for report in reports}
     if reports:
         await status.report(conn, reports)
@@ -170,7 +170,12 @@ def _newest_reports(
         if not new or new[0] is not group[0] or not isinstance(arrival.message, messages.Heartbeat):
             continue
         unit_id = arrival.unit_id
-        report = Report(heartbeat=group[0], next_s=arrival.message.next_s, contact=contacts[unit_id])
+        report = Report(
+            heartbeat=group[0],
+            next_s=arrival.message.next_s,
+            live=arrival.live,
+            contact=contacts[unit_id],
+        )
         before: ReportOrder | None = newest[unit_id].order if unit_id in newest else standings[unit_id].report
         if before is None or report.order > before:
             newest[unit_id] = report
@@ -178,7 +183,7 @@ def _newest_reports(
 
 
 def _newest_presence(
-    arrivals: Sequence[Arrival], ordinals: dict[Life, int], standings: dict[int, Standing]
+    arrivals: Sequence[Arrival], ordinals: dict[Life, int], standings: dict[int, Standing], now: datetime
 ) -> tuple[list[PresenceNews], set[int]]:
     """Pick per unit the newest presence; also tell which arrivals changed something, by their place."""
     newest: dict[int, PresenceNews] = {}
@@ -197,21 +202,35 @@ def _newest_presence(
                 state=message.state,
                 order=order,
                 at=arrival.received_at,
+                live=arrival.live,
+                waited_ms=_waited_ms(arrival, now),
                 fields=message.extra,
             )
             changed.add(place)
     return list(newest.values()), changed
 
 
-def _newest_contacts(arrivals: Iterable[Arrival]) -> dict[int, Contact]:
-    """Pick per unit its last heartbeat or ack; live if one of them was."""
+def _newest_contacts(arrivals: Iterable[Arrival], now: datetime) -> dict[int, Contact]:
+    """Pick per unit its last heartbeat or ack; live if one of them was, and as old as the last that was."""
     newest: dict[int, Contact] = {}
     for arrival in arrivals:
         if isinstance(arrival.message, CONTACTS):
             before = newest.get(arrival.unit_id)
-            live = arrival.live or (before is not None and before.live)
-            newest[arrival.unit_id] = Contact(unit_id=arrival.unit_id, at=arrival.received_at, live=live)
+            was_live = before is not None and before.live
+            newest[arrival.unit_id] = Contact(
+                unit_id=arrival.unit_id,
+                at=arrival.received_at,
+                live=arrival.live or was_live,
+                waited_ms=before.waited_ms
+                if before is not None and was_live and not arrival.live
+                else _waited_ms(arrival, now),
+            )
     return newest
+
+
+def _waited_ms(arrival: Arrival, now: datetime) -> int:
+    """Tell how long the gateway has held an arrival, as while the database was away."""
+    return max(0, (now - arrival.received_at) // timedelta(milliseconds=1))
 
 
 def _verdict(arrival: Arrival, *, brought_new: bool) -> Verdict | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg.rows import DictRow
@@ -16,10 +16,11 @@ from psycopg.rows import DictRow
 from protocol.messages import Mode, PresenceState
 from storage.arrays import bools, chars, int2s, int4s, int8s, jsonbs, texts, timestamps
 from storage.sql import Connection, execute, load, row, rows, tuples
+from telemetry.clocks import Clock
+from telemetry.clocks import judge as judge_clock
 from telemetry.heartbeats import CODES, MODES, Heartbeat
-
-SILENT_INTERVALS = 2
-"""Expected intervals without contact after which a unit is not online, whatever was said."""
+from telemetry.presence import Evidence, Presence
+from telemetry.presence import judge as judge_presence
 
 SQL = load(__file__)
 
@@ -65,11 +66,15 @@ class Standing(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """A unit's newest contact: a heartbeat or an ack; `live` unless it had waited in the broker."""
+    """A unit's newest contact: a heartbeat or an ack; `live` unless it had waited in the broker.
+
+    `waited_ms` is how long the gateway has held it: the database dates a live contact back by so much.
+    """
 
     unit_id: int
     at: datetime
     live: bool
+    waited_ms: int
 
 
 class Report(NamedTuple):
@@ -77,6 +82,9 @@ class Report(NamedTuple):
 
     heartbeat: Heartbeat
     next_s: int | None
+    live: bool
+    """Whether this very report came without having waited."""
+
     contact: Contact
 
     @property
@@ -93,6 +101,8 @@ class PresenceNews:
     state: PresenceState
     order: PresenceOrder
     at: datetime
+    live: bool
+    waited_ms: int
     fields: dict[str, Any]
 
 
@@ -102,7 +112,10 @@ class Status:
 
     unit_id: int
     contact_at: datetime | None
+    live_contact_at: datetime | None
+    live_online_at: datetime | None
     reported_at: datetime | None
+    reported_live: bool | None
     unit_ts: int | None
     mode: Mode | None
     epoch: int | None
@@ -115,6 +128,8 @@ class Status:
     life: int | None
     boot: int | None
     seq: int | None
+    read_at: datetime
+    """When this was read, by the database's clock."""
 
     @classmethod
     def from_row(cls, row: DictRow) -> Status:
@@ -126,13 +141,21 @@ class Status:
             presence=None if presence is None else PresenceState(presence),
         )
 
-    def present(self, expected_interval_s: int, now: datetime) -> PresenceState | None:
-        """Tell whether the unit is believed to be online: its word, as long as contact bears it out."""
-        if self.presence is None or self.presence_at is None:
-            return None
-        heard = max(self.presence_at, self.contact_at or self.presence_at)
-        silent = now - heard > SILENT_INTERVALS * timedelta(seconds=expected_interval_s)
-        return PresenceState.OFFLINE if silent else self.presence
+    def present(self, expected_interval_s: int) -> Presence:
+        """Judge whether the unit is alive, by the database's clock alone."""
+        evidence = Evidence(
+            contact_at=self.contact_at,
+            live_contact_at=self.live_contact_at,
+            live_online_at=self.live_online_at,
+            word=self.presence,
+            next_s=self.next_s,
+        )
+        return judge_presence(evidence, expected_interval_s, self.read_at)
+
+    @property
+    def clock(self) -> Clock:
+        """What the unit's clock is worth, by its newest report."""
+        return judge_clock(self.unit_ts, self.reported_at, live=self.reported_live)
 
 
 async def lock(conn: Connection, unit_ids: Iterable[int]) -> dict[int, Standing]:
@@ -166,6 +189,8 @@ async def report(conn: Connection, reports: Iterable[Report]) -> None:
         readings=jsonbs([beat.readings for beat in beats]),
         contact_ats=timestamps([new.contact.at for new in news]),
         contact_lives=bools([new.contact.live for new in news]),
+        waited_mss=int8s([new.contact.waited_ms for new in news]),
+        reported_lives=bools([new.live for new in news]),
     )
 
 
@@ -182,6 +207,8 @@ async def presence(conn: Connection, news: Iterable[PresenceNews]) -> None:
         boots=int8s([new.order.boot for new in told]),
         conns=int8s([new.order.conn for new in told]),
         fields=jsonbs([new.fields or None for new in told]),
+        onlines=bools([new.live and new.state is PresenceState.ONLINE for new in told]),
+        waited_mss=int8s([new.waited_ms for new in told]),
     )
 
 
@@ -194,6 +221,7 @@ async def contact(conn: Connection, contacts: Iterable[Contact]) -> None:
         unit_ids=int4s([one.unit_id for one in met]),
         ats=timestamps([one.at for one in met]),
         lives=bools([one.live for one in met]),
+        waited_mss=int8s([one.waited_ms for one in met]),
     )
 
 

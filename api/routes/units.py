@@ -17,13 +17,14 @@ from api.shapes import Id, Shape
 from commands import ledger
 from commands.ledger import Standing
 from protocol.identity import Imei, SerialNumber
-from protocol.messages import Mode, PresenceState
+from protocol.messages import Mode
 from registry import units
 from registry.lifecycle import Lifecycle
 from registry.units import Filter, Unit
-from runtime import clock
 from storage.sql import Connection
-from telemetry import status
+from telemetry import clocks, presence, status
+from telemetry.clocks import Clock, ClockState
+from telemetry.presence import Presence, State, Why
 from telemetry.status import Status
 
 router = APIRouter(prefix="/v1", tags=["units"])
@@ -78,6 +79,32 @@ class Reported(Shape):
         )
 
 
+class PresenceView(Shape):
+    """Whether a unit is alive: judged by live contact and by when it should come again."""
+
+    state: State
+    reason: Why
+    since: datetime | None
+    next_expected_at: datetime | None
+
+    @classmethod
+    def of(cls, judged: Presence) -> Self:
+        """Show a judgement."""
+        return cls.model_validate({name: getattr(judged, name) for name in cls.model_fields})
+
+
+class ClockView(Shape):
+    """What a unit's clock is worth; `skew_s` in seconds, positive when it is ahead."""
+
+    state: ClockState
+    skew_s: int | None
+
+    @classmethod
+    def of(cls, judged: Clock) -> Self:
+        """Show a judgement."""
+        return cls(state=judged.state, skew_s=judged.skew_s)
+
+
 class UnitView(Shape):
     """One unit: who it is, how it was told to be, and what it says."""
 
@@ -95,11 +122,12 @@ class UnitView(Shape):
     od_confirmed: Literal["yes", "no", "unknown"]
     pending_command: UUID | None
     last_contact_at: datetime | None
-    presence: PresenceState | None
+    presence: PresenceView
+    clock: ClockView
     reported: Reported | None
 
     @classmethod
-    def of(cls, unit: Unit, standing: Standing, told: Status | None, now: datetime) -> Self:
+    def of(cls, unit: Unit, standing: Standing, told: Status | None) -> Self:
         """Show a unit."""
         return cls(
             imei=unit.imei,
@@ -116,7 +144,8 @@ class UnitView(Shape):
             od_confirmed={None: "unknown", True: "yes", False: "no"}[standing.od_confirmed],
             pending_command=standing.pending_command,
             last_contact_at=told and told.contact_at,
-            presence=told and told.present(unit.expected_interval_s, now),
+            presence=PresenceView.of(told.present(unit.expected_interval_s) if told else presence.NEVER),
+            clock=ClockView.of(told.clock if told else clocks.UNKNOWN),
             reported=Reported.of(told),
         )
 
@@ -150,5 +179,4 @@ async def views(conn: Connection, found: Sequence[Unit]) -> list[UnitView]:
     ids = [unit.id for unit in found]
     standings = await ledger.standings(conn, ids)
     told = await status.of_units(conn, ids)
-    now = clock.now()
-    return [UnitView.of(unit, standings[unit.id], told.get(unit.id), now) for unit in found]
+    return [UnitView.of(unit, standings[unit.id], told.get(unit.id)) for unit in found]

@@ -82,7 +82,7 @@ class Operator:
             (
                 unit["serial_number"]
                 for unit in page["items"]
-                if (unit["presence"], unit["enable_status"]) == ("online", "enabled")
+                if (unit["presence"]["reason"], unit["enable_status"]) == ("session_open", "enabled")
                 and unit["serial_number"] not in self._asked_before
             ),
             None,

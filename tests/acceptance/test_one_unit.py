@@ -115,7 +115,7 @@ def test_its_first_heartbeat_is_stored_and_it_is_listed_under_its_serial(
     assert listed["imei"] == IMEI
     assert shown["control_unit"] == f"{IMEI} {SERIAL}"
     assert (shown["enable_status"], shown["od_confirmed"], shown["lifecycle"]) == ("enabled", "no", "STORED")
-    assert shown["presence"] == "online"
+    assert shown["presence"]["state"] == "online"
     assert (beat["boot"], beat["seq"], beat["mode"]) == (1, 1, "enabled")
     assert beat["readings"] == pytest.approx({"battery_v": 12.81, "humidity": 40})
 

@@ -51,7 +51,8 @@ async def test_a_unit_that_never_spoke_is_shown_with_what_is_known(here: Site) -
         "od_confirmed": "unknown",
         "pending_command": None,
         "last_contact_at": None,
-        "presence": None,
+        "presence": {"state": "never", "reason": "never_heard", "since": None, "next_expected_at": None},
+        "clock": {"state": "unknown", "skew_s": None},
         "reported": None,
     }
     assert by_imei == by_serial | {"enrolled_at": enrolled_at}
@@ -75,17 +76,18 @@ async def test_what_a_unit_reported_is_shown(here: Site) -> None:
     assert reported["at"] == shown["last_contact_at"]
 
 
-async def test_online_without_contact_for_two_intervals_is_offline(here: Site) -> None:
+async def test_online_without_contact_for_two_intervals_is_silent(here: Site) -> None:
     token = await here.token()
     await here.reports(1)
-    await here.sql("UPDATE unit_status SET presence = 'online', presence_at = now(), presence_life = 1")
+    await here.sql("UPDATE unit_status SET presence = 'online', live_online_at = now()")
     fresh = (await here.get(UNIT, token)).json()["presence"]
     long_ago = clock.now() - timedelta(seconds=2 * 14_400 + 60)
-    await here.sql("UPDATE unit_status SET presence_at = %s, contact_at = %s", long_ago, long_ago)
+    await here.sql("UPDATE unit_status SET live_online_at = %s, live_contact_at = %s", long_ago, long_ago)
 
     stale = (await here.get(UNIT, token)).json()["presence"]
 
-    assert (fresh, stale) == ("online", "offline")
+    assert (fresh["state"], fresh["reason"]) == ("online", "session_open")
+    assert (stale["state"], stale["reason"]) == ("silent", "silent_for")
 
 
 async def test_units_are_searched_by_the_beginning_of_their_serial_number(here: Site) -> None:

@@ -22,7 +22,7 @@ from protocol.topics import Channel, topic
 from registry import enrolment
 from runtime.settings import Commands, Database, Gateway
 from storage.pool import Pool, open_pool
-from telemetry import dead_letters
+from telemetry import dead_letters, status
 from telemetry.partitions import Days
 from tests.builders import a_deed, a_newcomer, an_imei, keys
 
@@ -236,3 +236,19 @@ async def test_a_restored_database_is_not_taken_for_the_old_one(database: Databa
         await bench.acknowledged(2)
         assert await bench.count() == {"n": 1}
         assert await bench.reasons() == []
+
+
+async def test_what_a_new_session_brings_is_live_and_what_a_kept_one_brings_may_have_waited(
+    database: Database,
+) -> None:
+    async with running(database) as bench:
+        bench.give(beat(1), unit=1)
+        bench.ingest.nothing_queued()
+        bench.give(beat(1), unit=2)
+
+        await bench.acknowledged(2)
+
+        async with bench.pool.transaction() as conn:
+            told = await status.of_units(conn, [1, 2])
+    assert (told[1].live_contact_at is None, told[1].reported_live) == (True, False)
+    assert (told[2].live_contact_at is None, told[2].reported_live) == (False, True)

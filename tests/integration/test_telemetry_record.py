@@ -17,8 +17,10 @@ from registry import enrolment
 from runtime.settings import Database
 from storage.pool import Pool, open_pool
 from telemetry import dead_letters, heartbeats, status
+from telemetry.clocks import ClockState
 from telemetry.dead_letters import Loss
 from telemetry.partitions import Days
+from telemetry.presence import State, Why
 from telemetry.record import Arrival, Recorded, Verdict, moments, record
 from tests.builders import NOON, a_deed, a_newcomer, an_imei, keys
 
@@ -217,6 +219,75 @@ async def test_what_waited_in_the_broker_is_contact_but_not_live_contact(pool: P
     async with pool.transaction() as conn:
         cursor = await conn.execute("SELECT contact_at, live_contact_at FROM unit_status")
         assert await cursor.fetchone() == {"contact_at": NOON, "live_contact_at": None}
+
+
+async def test_a_live_contact_is_dated_by_the_database_whatever_the_gateways_clock_shows(pool: Pool) -> None:
+    ten_years = 10 * 365 * 24 * 60
+    await take(pool, arrival(beat(1), minute=ten_years))
+    await take(pool, arrival(beat(2), minute=ten_years))
+
+    now = await standing(pool)
+
+    assert now.contact_at is not None
+    assert now.live_contact_at is not None
+    assert now.contact_at <= now.read_at
+    assert timedelta(0) <= now.read_at - now.live_contact_at < timedelta(minutes=5)
+
+
+async def test_the_time_that_the_gateway_held_a_live_contact_counts(pool: Pool) -> None:
+    await take(pool, arrival(beat(1), minute=-60))
+
+    now = await standing(pool)
+
+    assert now.live_contact_at is not None
+    assert now.read_at - now.live_contact_at >= timedelta(minutes=60)
+
+
+async def test_contact_never_goes_back(pool: Pool) -> None:
+    await take(pool, arrival(beat(1)))
+    before = await standing(pool)
+
+    await take(pool, arrival(beat(2), minute=-600))
+
+    after = await standing(pool)
+    assert (after.contact_at, after.live_contact_at) == (before.contact_at, before.live_contact_at)
+
+
+async def test_a_week_of_backlog_leaves_a_silent_unit_silent(pool: Pool) -> None:
+    a_week_ago = int(NOON.timestamp()) - 7 * 86_400
+    backlog = tuple(
+        BacklogEntry(seq=seq, ts=a_week_ago + seq, mode=Mode.ENABLED, epoch=0) for seq in range(1, 501)
+    )
+
+    recorded = await take(pool, arrival(beat(501, backlog=backlog), live=False))
+
+    assert recorded.new == 501
+    assert (await standing(pool)).present(3_600).state is State.SILENT
+
+
+async def test_a_replayed_presence_makes_no_unit_look_alive(pool: Pool) -> None:
+    online = presence(PresenceState.ONLINE, conn=1)
+    await take(pool, arrival(online, live=False))
+    replayed = await standing(pool)
+
+    await take(pool, arrival(presence(PresenceState.ONLINE, conn=2)))
+
+    heard = await standing(pool)
+    assert replayed.present(3_600).reason is Why.ONLY_QUEUED
+    assert heard.present(3_600).reason is Why.SESSION_OPEN
+    await take(pool, arrival(presence(PresenceState.ONLINE, conn=2), live=False))
+    assert (await standing(pool)).live_online_at == heard.live_online_at
+
+
+async def test_only_a_live_report_judges_the_clock(pool: Pool) -> None:
+    an_hour_behind = int(NOON.timestamp()) - 3_600
+    await take(pool, arrival(beat(1, ts=an_hour_behind), live=False))
+    queued = (await standing(pool)).clock
+
+    await take(pool, arrival(beat(2, ts=an_hour_behind)))
+
+    live = (await standing(pool)).clock
+    assert (queued.state, live.state, live.skew_s) == (ClockState.UNKNOWN, ClockState.SKEWED, -3_600)
 
 
 async def test_a_lost_piece_is_a_dead_letter_and_the_same_piece_again_only_counts(pool: Pool) -> None:

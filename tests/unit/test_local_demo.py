@@ -65,15 +65,15 @@ class Api:
     """Stands in for the API: units that are willing or not, and commands in the states they are given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.units = [self.unit("A", presence="offline"), self.unit("B"), self.unit("C")]
+        self.units = [self.unit("A", presence="silent_for"), self.unit("B"), self.unit("C")]
         self.ordered: list[tuple[str, str]] = []
         self.state = "confirmed"
         self.away = False
         monkeypatch.setattr(web, "ask", self.ask)
 
     @staticmethod
-    def unit(serial: str, presence: str = "online", enable_status: str = "enabled") -> dict[str, str]:
-        return {"serial_number": serial, "presence": presence, "enable_status": enable_status}
+    def unit(serial: str, presence: str = "session_open", enable_status: str = "enabled") -> dict[str, Any]:
+        return {"serial_number": serial, "presence": {"reason": presence}, "enable_status": enable_status}
 
     def ask(self, _port: int, method: str, path: str, **more: Any) -> Answer | None:
         if self.away:

@@ -1,0 +1,110 @@
+"""Whether a unit is alive: judged by what came straight from it, against when it should come again.
+
+Only live contact is evidence, so a backlog, a queue or a replayed presence makes no dead unit look
+alive. A session that comes and goes changes the reason, never the state: there is nothing to flap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from protocol.messages import PresenceState
+
+SILENT_INTERVALS = 2
+"""Intervals without live contact after which a unit is silent: one contact lost is bad luck, two are not."""
+
+GRACE_SHARE = 10
+"""A contact is late after a further tenth of its interval: units spread their contacts by about as much."""
+
+GRACE_MIN = timedelta(seconds=60)
+"""… and never before so long: a slow radio needs it to connect."""
+
+LONGEST_S = 30 * 86_400
+"""The longest interval that is believed of a unit (seconds), as long as the longest expected one."""
+
+
+class State(StrEnum):
+    """What is shown of a unit."""
+
+    NEVER = "never"
+    ONLINE = "online"
+    LATE = "late"
+    SILENT = "silent"
+
+
+class Why(StrEnum):
+    """What a state rests on."""
+
+    NEVER_HEARD = "never_heard"
+    ONLY_QUEUED = "only_queued"
+    """All that was heard had waited in the broker's queue: it says nothing of now."""
+
+    SESSION_OPEN = "session_open"
+    SESSION_CLOSED = "session_closed"
+    """It said goodbye, or its will was sent: the wire does not tell which; it is not yet overdue."""
+
+    CONTACT_RECENT = "contact_recent"
+    PLANNED_CONTACT_PASSED = "planned_contact_passed"
+    SILENT_FOR = "silent_for"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of a unit's contacts; live ones by the database's clock."""
+
+    contact_at: datetime | None
+    live_contact_at: datetime | None
+    live_online_at: datetime | None
+    word: PresenceState | None
+    next_s: int | None
+
+    @property
+    def alive_at(self) -> datetime | None:
+        """When the unit was alive for certain."""
+        return max(filter(None, (self.live_contact_at, self.live_online_at)), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """Whether a unit is alive, why it is thought so, since when, and when it should come again."""
+
+    state: State
+    reason: Why
+    since: datetime | None
+    next_expected_at: datetime | None
+
+
+NEVER = Presence(state=State.NEVER, reason=Why.NEVER_HEARD, since=None, next_expected_at=None)
+
+
+def judge(evidence: Evidence, expected_interval_s: int, now: datetime) -> Presence:
+    """Judge by the evidence; `now` is the database's, as the times of the evidence are."""
+    alive_at = evidence.alive_at
+    if alive_at is None:
+        if evidence.contact_at is None and evidence.word is None:
+            return NEVER
+        return Presence(
+            state=State.SILENT, reason=Why.ONLY_QUEUED, since=evidence.contact_at, next_expected_at=None
+        )
+    # No planned contact, or one at once, is no plan.
+    interval = timedelta(seconds=min(evidence.next_s or expected_interval_s, LONGEST_S))
+    grace = max(GRACE_MIN, interval / GRACE_SHARE)
+    due_at = alive_at + interval
+    late_at = due_at + grace
+    silent_at = max(alive_at + SILENT_INTERVALS * interval, late_at + grace)
+    if now > silent_at:
+        state, reason, since = State.SILENT, Why.SILENT_FOR, silent_at
+    elif now > late_at:
+        state, reason, since = State.LATE, Why.PLANNED_CONTACT_PASSED, late_at
+    else:
+        state, reason, since = State.ONLINE, _online_because[evidence.word], alive_at
+    return Presence(state=state, reason=reason, since=since, next_expected_at=due_at)
+
+
+_online_because = {
+    None: Why.CONTACT_RECENT,
+    PresenceState.ONLINE: Why.SESSION_OPEN,
+    PresenceState.OFFLINE: Why.SESSION_CLOSED,
+}
