@@ -16,6 +16,7 @@ from gateway.downlink import Downlink
 from gateway.ingest import Ingest
 from gateway.tenure import Tenure
 from gateway.uplink import Uplink
+from gateway.watchdog import Watchdog
 from runtime import logs
 from runtime.entry import enter
 from runtime.garbage import collect_rarely
@@ -84,6 +85,7 @@ async def serve(name: str, partitions: range) -> None:
                 "days": partial(until_stopped, "days", days.serve),
                 "upkeep": partial(until_stopped, "upkeep", upkeep.serve),
                 "ingest": ingest.serve,
+                "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,
                 "reaper": reaper.serve,
                 "tenure": tenure.serve,
             },

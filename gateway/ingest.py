@@ -59,6 +59,7 @@ class Ingest:
         self._arrived = asyncio.Event()
         self._unit_ids: dict[str, int] = {}
         self._held = 0
+        self._moved_at = time.monotonic()
         self._live_from = 0.0
         self._session: Session | None = None
         self.finished = asyncio.Event()
@@ -77,6 +78,8 @@ class Ingest:
         """Accept a delivery; answers whether there is room for more."""
         live = not delivery.retained and time.monotonic() >= self._live_from
         self._queue.append((delivery, now(), live))
+        if not self._held:
+            self._moved_at = time.monotonic()  # nothing waited until now
         self._held += 1
         self._arrived.set()
         metrics.RECEIVED.inc()
@@ -120,6 +123,16 @@ class Ingest:
             await decoded.put(None)
         finally:
             stopping.cancel()
+
+    @property
+    def queued(self) -> int:
+        """How many messages are not decoded yet."""
+        return len(self._queue)
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since a batch was last tried, while messages are held; 0 when none is."""
+        return time.monotonic() - self._moved_at if self._held else 0.0
 
     @property
     def _has_room(self) -> bool:
@@ -172,6 +185,7 @@ class Ingest:
 
     async def _attempt(self, batch: Sequence[Reading]) -> None:
         """Try a batch from what it needs to know up to its acknowledgement."""
+        self._moved_at = time.monotonic()
         try:
             await self._learn({reading.imei for reading in batch} - {None} - self._unit_ids.keys())
             entries = [

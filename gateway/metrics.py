@@ -12,6 +12,15 @@ VERDICTS = Counter("heliograph_messages", "messages by verdict", ["verdict"])
 HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats seen in messages, new or repeated", ["kind"])
 DEAD_LETTERS = Counter("heliograph_dead_letters", "messages, readings and backlog entries lost", ["reason"])
 UNACKNOWLEDGED = Gauge("heliograph_gateway_unacknowledged", "messages received and not yet acknowledged")
+QUEUED = Gauge("heliograph_gateway_queued", "messages received and not yet decoded")
+STALLED = Gauge(
+    "heliograph_gateway_stalled_seconds", "seconds since a batch was last tried while messages are held"
+)
+LOOP_LAG = Histogram(
+    "heliograph_gateway_loop_lag_seconds",
+    "seconds that the event loop came round too late",
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
+)
 CONNECTED = Gauge("heliograph_gateway_connected", "1 while subscribed at the broker")
 BATCH_ROWS = Histogram(
     "heliograph_batch_messages", "messages per transaction", buckets=(1, 10, 50, 100, 500, 1000, 2000, 5000)

@@ -9,6 +9,7 @@ a connection that is gone it goes nowhere, as it must.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -93,6 +94,11 @@ class Session(asyncio.Protocol):
         """Introduce ourselves."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type checker what asyncio promises
         self._transport = transport
+        # While reading is paused no answer is heard; then what the network does not take tells of its end.
+        line: socket.socket = transport.get_extra_info("socket")
+        if self._connect.keep_alive and line.family in {socket.AF_INET, socket.AF_INET6}:
+            patience_ms = round(self._connect.keep_alive * SILENCE * 1000)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
         self._write(self._connect.write())
 
     def data_received(self, data: bytes) -> None:

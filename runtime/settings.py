@@ -140,7 +140,15 @@ class Gateway(Settings):
         le=200,
         description="milliseconds that a message waits for others to share its transaction",
     )
-    gateway_keepalive_s: int = Field(default=30, ge=5, le=1200, description="MQTT keepalive in seconds")
+    gateway_keepalive_s: int = Field(
+        default=6,
+        ge=5,
+        le=1200,
+        description="MQTT keepalive in seconds; a dead broker is noticed after two of them",
+    )
+    gateway_hang_s: float = Field(
+        default=10.0, ge=1, description="seconds that the event loop may hang before the process ends itself"
+    )
     gateway_session_expiry_s: int = Field(
         default=7 * 86_400,
         ge=60,

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.ingest import Ingest
 from gateway.session import Delivery, Session
+from gateway.watchdog import STALL_S
 from protocol import codec
 from protocol.messages import Heartbeat, Mode
 from protocol.reasons import Reason
@@ -182,11 +183,28 @@ async def test_nothing_is_acknowledged_while_the_database_does_not_answer(databa
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1.5):
                     await bench.acknowledged(2)
+            assert 0.0 < bench.ingest.stalled_s < STALL_S  # an outage is tried again and again
         finally:
             os.kill(backend, signal.SIGCONT)
 
         assert await bench.acknowledged(2) == [1, 2]
         assert await bench.count() == {"n": 2}
+        assert bench.ingest.stalled_s == 0.0
+
+
+async def test_what_is_held_ages_while_nobody_tries(database: Database) -> None:
+    """R9: this is what the watchdog looks at."""
+    async with open_pool(database) as pool:
+        ingest = Ingest("gateway-0-99", SETTINGS, Commands(), pool, Days(pool))
+        bench = Bench(ingest, FakeSession(), pool)
+        assert (ingest.stalled_s, ingest.queued) == (0.0, 0)
+
+        bench.give(beat(1))
+        first = ingest.stalled_s
+        bench.give(beat(2))
+
+        assert 0.0 < first < ingest.stalled_s
+        assert ingest.queued == 2
 
 
 async def test_thousands_of_lost_pieces_of_one_message_are_kept_in_a_hundred_and_one(

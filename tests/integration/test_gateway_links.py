@@ -144,6 +144,51 @@ async def test_a_second_connection_of_the_same_name_ends_the_first(
             assert isinstance(await first.ended, BrokerGone)
 
 
+async def test_a_dead_network_side_is_noticed_although_the_connection_stands(
+    place: tuple[Folder, broker.Server],
+) -> None:
+    """R9: what is between us and the broker stops passing bytes on, and says nothing of it."""
+    folder, server = place
+    thawed, over = asyncio.Event(), asyncio.Event()
+    thawed.set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await thawed.wait()
+            writer.write(data)
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        ways = [asyncio.create_task(pump(reader, far_writer)), asyncio.create_task(pump(far_reader, writer))]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in (far_writer, writer):
+            end.close()
+            await asyncio.gather(end.wait_closed(), return_exceptions=True)
+        over.set()
+
+    async with await asyncio.start_server(between, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        _, session = await asyncio.get_running_loop().create_connection(
+            lambda: Session(connect_packet(folder, clean=True), lambda _: True), "127.0.0.1", port
+        )
+        await session.accepted
+        alive = asyncio.create_task(session.keep_alive(1.0))
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(3):
+                    await asyncio.shield(session.ended)
+            thawed.clear()
+            async with asyncio.timeout(10):
+                assert isinstance(await session.ended, BrokerGone)
+        finally:
+            thawed.set()
+            alive.cancel()
+            await over.wait()
+
+
 async def test_a_wrong_password_is_refused_and_not_tried_for_ever(
     place: tuple[Folder, broker.Server],
 ) -> None:
