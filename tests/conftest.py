@@ -79,6 +79,17 @@ def database(postgres_server: Addressed, template: str) -> Iterator[Database]:
 
 
 @pytest.fixture
+def empty_database(postgres_server: Addressed) -> Iterator[Database]:
+    """Give a database in which nothing was ever migrated; with TimescaleDB where the server has it."""
+    name = f"test_{next(_numbers)}"
+    _drop(postgres_server, name)
+    _create(postgres_server, name)
+    given.extend(postgres_server.url(Role.SUPERUSER, name))
+    yield _settings(postgres_server, name)
+    _drop(postgres_server, name)
+
+
+@pytest.fixture
 async def pool(database: Database) -> AsyncIterator[Pool]:
     """Open a pool on the test's database, as the application's role."""
     async with open_pool(database) as opened:

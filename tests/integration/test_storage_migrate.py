@@ -16,6 +16,7 @@ from storage.engine import Engine
 from storage.errors import MigrationChanged, SchemaTooNew, WrongEngine
 from storage.migrate import FOLDER, BadMigration, EngineNotServed, migrate, migrations, pending
 from storage.pool import open_pool
+from storage.sql import value
 
 SCHEMA = Path("storage/schema.sql")
 ENGINES_OWN = ("TABLE heartbeat_hour\n", "TABLE heartbeat_touched\n")
@@ -66,6 +67,26 @@ async def test_a_step_outside_a_transaction_runs(database: Database, tmp_path: P
     [step] = await migrate(database, lengthened(tmp_path, statement))
 
     assert step.outside_transaction
+
+
+async def test_heartbeats_of_the_release_before_are_summed_up_too(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    """0.1.0 had no hours: what it stored is noted when they come."""
+    for path in FOLDER.glob("000[1-4]*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    await migrate(empty_database, tmp_path)
+    await execute(empty_database, "SELECT ensure_heartbeat_day('2026-11-20')")
+    await execute(
+        empty_database,
+        "INSERT INTO heartbeat (at, received_at, boot, seq, epoch, unit_id, life, mode, battery_v)"
+        " VALUES ('2026-11-20 12:34Z', '2026-11-20 12:34Z', 1, 1, 0, 1, 1, 'e', 12.5)",
+    )
+
+    await migrate(empty_database)
+
+    async with open_pool(empty_database) as pool, pool.transaction() as conn:
+        assert await value(conn, "SELECT heartbeats FROM heartbeat_hourly WHERE battery_v_max = 12.5") == 1
 
 
 async def test_a_changed_migration_is_refused_by_its_number(database: Database) -> None:

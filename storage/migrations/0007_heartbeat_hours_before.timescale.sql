@@ -1,0 +1,2 @@
+-- Nothing to note: no release without the hours ran on this engine.
+SELECT;
