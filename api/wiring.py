@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from api import problems
 from api.door import Door
 from api.problems import Problem
-from api.routes import commands, dead_letters, entities, health, heartbeats, holes, tokens, units
+from api.routes import commands, dead_letters, entities, health, heartbeats, holes, reliability, tokens, units
 from api.routes import problems as problem_pages
 from runtime.settings import Commands
 from storage.pool import Pool
@@ -52,7 +52,18 @@ def bare() -> Api:
     )
     app.add_middleware(Door)
     problems.install(app)
-    for part in (units, heartbeats, holes, commands, entities, tokens, dead_letters, problem_pages, health):
+    for part in (
+        units,
+        heartbeats,
+        holes,
+        reliability,
+        commands,
+        entities,
+        tokens,
+        dead_letters,
+        problem_pages,
+        health,
+    ):
         app.include_router(part.router)
     return app
 

@@ -47,6 +47,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units/{unit}/heartbeats"): READ,
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
+    ("GET", "/v1/units/{unit}/reliability"): READ,
     ("GET", "/v1/units/{unit}/commands"): READ,
     ("POST", "/v1/units/{unit}/commands"): Rule(level=Level.TECHNICAL, success=202, body=PING),
     ("GET", "/v1/commands/{command_id}"): READ,
