@@ -21,7 +21,7 @@ from storage.sql import Connection, execute, load, row, value
 
 EVERY_S = 300.0
 NOTES = 5_000
-"""Noted hours taken in one transaction: about a second of work."""
+"""Noted hours taken in one transaction, so that its deadline is far."""
 
 KEEPING_DEADLINE_S = 300.0
 """Dropping is quick, compressing a week of a large fleet is not."""
