@@ -33,8 +33,8 @@ from runtime.settings import Commands
 from runtime.settings import read as settings_of
 from storage.pool import open_pool
 from telemetry import heartbeats, sequence, status
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments
 
 UNITS = 10_000
 BATCH = 5_000

@@ -27,8 +27,8 @@ from runtime.retry import until_done
 from runtime.settings import Commands, Gateway
 from storage.errors import DatabaseUnavailable, DeadlinePassed
 from storage.pool import Pool, reason
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments
 
 QUEUED_S = 30.0
 """For so long after a connect (seconds) what arrives may have waited in the broker's queue."""

@@ -11,8 +11,8 @@ from gateway.session import Delivery
 from protocol.codec import Decoded, decode
 from protocol.messages import Heartbeat
 from protocol.reasons import Fault, Reason, Unreadable
+from telemetry.arrivals import Arrival
 from telemetry.dead_letters import Loss
-from telemetry.record import Arrival
 
 PIECES = 100
 """So many lost pieces of one message are kept each for itself; a message can have thousands."""

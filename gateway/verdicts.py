@@ -14,8 +14,9 @@ from runtime.clock import now
 from runtime.settings import Commands
 from storage.sql import Connection
 from telemetry import dead_letters
+from telemetry.arrivals import Arrival
 from telemetry.dead_letters import Loss
-from telemetry.record import Arrival, Recorded, Verdict, record
+from telemetry.record import Recorded, Verdict, record
 
 Entry = tuple[Reading, Arrival | Loss]
 

@@ -267,6 +267,7 @@ TABLE unit_sequence
     unit_sequence_pkey: PRIMARY KEY (unit_id, life, boot, block)
     unit_sequence_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_status
+    at timestamp with time zone
     boot bigint
     contact_at timestamp with time zone
     epoch bigint
@@ -283,9 +284,12 @@ TABLE unit_status
     presence_conn bigint
     presence_fields jsonb
     presence_life smallint
-    readings jsonb
     reported_at timestamp with time zone
     reported_live boolean
+    run_boot bigint
+    run_first bigint
+    run_last bigint
+    run_life smallint
     seq bigint
     unit_id integer NOT NULL
     unit_ts bigint
@@ -293,6 +297,8 @@ TABLE unit_status
     unit_status_pkey: PRIMARY KEY (unit_id)
     unit_status_presence_is_known: CHECK ((presence = ANY (ARRAY['online'::text, 'offline'::text])))
     unit_status_report_is_whole: CHECK ((num_nulls(life, boot, seq, reported_at, mode, epoch) = ANY (ARRAY[0, 6])))
+    unit_status_run_ends: CHECK ((run_first <= (run_last + 1)))
+    unit_status_run_is_whole: CHECK ((num_nulls(run_life, run_boot, run_first, run_last) = ANY (ARRAY[0, 4])))
     unit_status_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 CREATE INDEX api_token_by_account ON public.api_token USING btree (account_id, id)
 CREATE INDEX audit_by_object ON public.audit USING btree (object_kind, object_id, id)

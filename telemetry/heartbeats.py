@@ -51,8 +51,7 @@ class Heartbeat(NamedTuple):
     @classmethod
     def from_row(cls, row: DictRow) -> Heartbeat:
         """Build from a row of `heartbeat`."""
-        extra = row["extra"] or {}
-        named = {name: row[name] for name in NAMED_READINGS if row[name] is not None}
+        fields = (row["extra"] or {}).get("fields", {})
         return cls(
             **{
                 name: row[name]
@@ -61,9 +60,16 @@ class Heartbeat(NamedTuple):
             mode=MODES[row["mode"]],
             output=row["output"],
             fw=row["fw"],
-            readings=named | {name: _number(value) for name, value in extra.get("readings", {}).items()},
-            fields=extra.get("fields", {}),
+            readings=taken_readings(row),
+            fields=fields,
         )
+
+
+def taken_readings(row: DictRow) -> dict[str, float | bool]:
+    """Take the readings out of a row of `heartbeat`, out of columns and `extra` alike."""
+    extra = row.pop("extra") or {}
+    named = {name: value for name in NAMED_READINGS if (value := row.pop(name)) is not None}
+    return named | {name: _number(value) for name, value in extra.get("readings", {}).items()}
 
 
 def placed_at(unit_ts: int | None, received_at: datetime) -> datetime:

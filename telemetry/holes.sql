@@ -13,9 +13,12 @@ WITH boots AS (
                    + length(ltrim(get_byte(told, length(told) - 1)::bit(8)::text, '0')) - 1 AS newest
       FROM ends
 )
-SELECT l.life, n.life AS ordinal, n.boot, n.newest, n.heard::bigint AS heard, n.blocks, n.bits
+SELECT l.life, n.life AS ordinal, n.boot, coalesce(s.run_last, n.newest) AS newest,
+       (n.heard + coalesce(s.run_last - s.run_first + 1, 0))::bigint AS heard, n.blocks, n.bits
   FROM newest n
   JOIN unit_life l ON l.unit_id = %(unit_id)s AND l.ordinal = n.life
+  -- The run goes on where the bits end: it makes a boot longer, and no hole.
+  LEFT JOIN unit_status s ON s.unit_id = %(unit_id)s AND s.run_life = n.life AND s.run_boot = n.boot
  WHERE n.heard < n.newest
  ORDER BY n.life DESC, n.boot DESC
  LIMIT %(limit)s;
@@ -29,7 +32,7 @@ SELECT h.life, h.boot, h.seq, h.at
  WHERE h.unit_id = %(unit_id)s;
 
 -- :worst
--- Units of a scope that lack most, with the sums over all of them.
+-- Units of a scope that lack most, with the sums over all of them. Runs have no holes and stand behind the bits.
 WITH boots AS (
     SELECT s.unit_id, s.life, s.boot, max(s.block) AS last_block, sum(bit_count(s.heard)) AS heard,
            rtrim((array_agg(s.heard ORDER BY s.block DESC))[1], '\x00'::bytea) AS told

@@ -22,8 +22,9 @@ from runtime import clock
 from runtime.settings import Commands, Database
 from storage.pool import Pool, open_pool
 from storage.sql import Connection
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments, record
+from telemetry.record import record
 from tests.builders import a_deed, a_newcomer, a_serial, keys
 
 OWN, FOREIGN = 2, 3

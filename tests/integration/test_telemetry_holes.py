@@ -12,8 +12,9 @@ from protocol.messages import Heartbeat, Mode
 from runtime import clock
 from runtime.settings import Database
 from telemetry import holes
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments, record
+from telemetry.record import record
 from tests.builders import an_imei
 from tests.calling import FOREIGN, OWN, Site, problem, site, unit_of
 

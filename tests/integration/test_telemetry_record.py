@@ -17,11 +17,12 @@ from registry import enrolment
 from runtime.settings import Database
 from storage.pool import Pool, open_pool
 from telemetry import dead_letters, heartbeats, status
+from telemetry.arrivals import Arrival, moments
 from telemetry.clocks import ClockState
 from telemetry.dead_letters import Loss
 from telemetry.partitions import Days
 from telemetry.presence import State, Why
-from telemetry.record import Arrival, Recorded, Verdict, moments, record
+from telemetry.record import Recorded, Verdict, record
 from tests.builders import NOON, a_deed, a_newcomer, an_imei, keys
 
 UNIT = 1

@@ -12,8 +12,9 @@ from registry import units
 from runtime import clock
 from runtime.settings import Database
 from telemetry import reliability
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments, record
+from telemetry.record import record
 from telemetry.reliability import Reliability
 from tests.calling import FOREIGN, OWN, Site, problem, site, unit_of
 
