@@ -50,7 +50,7 @@ class Reading(NamedTuple):
             message=self.decoded.message,
             received_at=self.received_at,
             live=self.live,
-            losses=tuple(self._pieces(unit_id, self.decoded.faults)),
+            losses=tuple(self._pieces(unit_id, self.decoded.faults)) if self.decoded.faults else (),
         )
 
     def lost(self, unit_id: int | None, reason: Reason, detail: str, *, path: str = "") -> Loss:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import mqtt5
@@ -68,8 +68,8 @@ class Delivery(NamedTuple):
     fault: str | None = None
 
 
-Sink = Callable[[Delivery], bool]
-"""Takes a delivery; answers whether there is room for more."""
+Sink = Callable[[Sequence[Delivery]], bool]
+"""Takes what came at one moment, in order; answers whether there is room for more."""
 
 
 class Session(asyncio.Protocol):
@@ -135,7 +135,6 @@ class Session(asyncio.Protocol):
             self._paused = False
             self._heard_at = asyncio.get_running_loop().time()
             self._transport.resume_reading()
-            self._drain()
 
     async def keep_alive(self, seconds: float) -> None:
         """Ask for a sign of life twice per keepalive; end the session when none comes."""
@@ -156,21 +155,22 @@ class Session(asyncio.Protocol):
     # -- inside
 
     def _drain(self) -> None:
-        start = 0
+        """Take every whole packet out of the buffer; deliveries are handed on together."""
+        start, deliveries = 0, []
         try:
-            while not self._paused and (size := _packet_size(self._buffer, start)) and not self.ended.done():
+            while (size := _packet_size(self._buffer, start)) and not self.ended.done():
                 packet = bytes(memoryview(self._buffer)[start : start + size])
                 start += size
-                self._take(packet)
+                if packet[0] >> 4 == PUBLISH:
+                    deliveries.append(_read_publish(self, packet))
+                else:
+                    self._handle(mqtt5.read(memoryview(packet))[0])
         except (ValueError, IndexError) as error:
             self._abort(BrokerGone("The broker sent a packet that is none.", why=str(error)))
         del self._buffer[:start]
-
-    def _take(self, packet: bytes) -> None:
-        if packet[0] >> 4 == PUBLISH:
-            self._deliver(_read_publish(self, packet))
-        else:
-            self._handle(mqtt5.read(memoryview(packet))[0])
+        if deliveries and not self._sink(deliveries) and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
 
     def _handle(self, packet: object) -> None:
         match packet:
@@ -195,11 +195,6 @@ class Session(asyncio.Protocol):
             self._abort(refuses(self._connect.username or "", code.name))
         else:
             self._abort(BrokerGone("The broker refused the connection.", code=code.name))
-
-    def _deliver(self, delivery: Delivery) -> None:
-        if not self._sink(delivery) and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
 
     async def _ask(self, packet_id: int, packet: bytes) -> list[int]:
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,7 +10,10 @@ from protocol import messages
 from protocol.codec import Cleared
 from telemetry.dead_letters import Loss
 from telemetry.heartbeats import Heartbeat, placed_at
-from telemetry.lives import Life
+from telemetry.lives import Life, Ordinals
+
+# Named once: a union written where it is asked for is made anew for every message.
+ORDERED = (messages.Heartbeat, messages.Presence)
 
 
 class Arrival(NamedTuple):
@@ -36,12 +39,19 @@ def moments(arrivals: Iterable[Arrival]) -> Iterator[datetime]:
                 yield placed_at(entry.ts, arrival.received_at)
 
 
-def beats(arrival: Arrival, ordinals: Mapping[Life, int]) -> list[Heartbeat]:
+def lives(arrivals: Iterable[Arrival]) -> Iterator[Life]:
+    """Give the lives that these arrivals speak of."""
+    for arrival in arrivals:
+        if isinstance(arrival.message, ORDERED):
+            yield Life(arrival.unit_id, arrival.message.life)
+
+
+def beats(arrival: Arrival, ordinals: Ordinals) -> list[Heartbeat]:
     """Give every heartbeat that a message carries, its own first."""
     message = arrival.message
     if not isinstance(message, messages.Heartbeat):
         return []
-    life = ordinals[Life(arrival.unit_id, message.life)]
+    life = ordinals.of(arrival.unit_id, message.life)
     own = _beat(arrival, message, life, message.boot, message.fw)
     if not message.backlog:
         return [own]

@@ -48,6 +48,12 @@ class Heartbeat(NamedTuple):
     readings: dict[str, float | bool]
     fields: dict[str, Any]
 
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """What makes one newer than another: life, boot, seq; a slice, for each that arrives is asked."""
+        order: tuple[int, int, int] = self[4:7]
+        return order
+
     @classmethod
     def from_row(cls, row: DictRow) -> Heartbeat:
         """Build from a row of `heartbeat`."""

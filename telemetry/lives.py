@@ -6,12 +6,13 @@ order, so heartbeats and statuses carry the ordinal. The caller holds the unit's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from storage.arrays import int4s, int8s
 from storage.sql import Connection, execute, load, rows
+from telemetry.status import Standing
 
 SQL = load(__file__)
 
@@ -21,6 +22,27 @@ class Life(NamedTuple):
 
     unit_id: int
     life: int
+
+
+class Ordinals:
+    """The ordinals of the lives that a batch speaks of: most are those of the units' newest reports."""
+
+    def __init__(self, standings: Mapping[int, Standing]) -> None:
+        self._standings = standings
+        self._others: Mapping[Life, int] = {}
+
+    async def learn(self, conn: Connection, spoken: Iterable[Life], *, now: datetime) -> None:
+        """Look up, or give, the ordinals of lives that are not those of newest reports."""
+        unknown = {life for life in spoken if self._standings[life.unit_id].reported_life != life.life}
+        if unknown:
+            self._others = await ordinals(conn, unknown, now=now)
+
+    def of(self, unit_id: int, life: int) -> int:
+        """Give the ordinal of a life that was spoken of."""
+        standing = self._standings[unit_id]
+        if standing.reported_life == life and standing.life is not None:
+            return standing.life
+        return self._others[Life(unit_id, life)]
 
 
 async def ordinals(conn: Connection, lives: Iterable[Life], *, now: datetime) -> dict[Life, int]:

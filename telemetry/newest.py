@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from protocol import messages
 from telemetry.arrivals import Arrival
 from telemetry.heartbeats import Heartbeat
-from telemetry.lives import Life
-from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, ReportOrder, Standing
+from telemetry.lives import Ordinals
+from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Standing
 
 # Named once: a union written where it is asked for is made anew for every message.
 CONTACTS = (messages.Heartbeat, messages.Ack)
@@ -28,14 +28,13 @@ def reports(
             continue
         unit_id, beat = arrival.unit_id, beats[0]
         known = newest.get(unit_id)
-        before = standings[unit_id].report if known is None else _order(known.heartbeat)
-        if before is None or _order(beat) > before:
+        if standings[unit_id].older_than(beat) if known is None else beat.order > known.heartbeat.order:
             newest[unit_id] = Report(beat, arrival.message.next_s, arrival.live, grown.get(unit_id))
     return newest
 
 
 def presences(
-    arrivals: Iterable[Arrival], ordinals: Mapping[Life, int], standings: Mapping[int, Standing]
+    arrivals: Iterable[Arrival], ordinals: Ordinals, standing: Mapping[int, tuple[PresenceOrder, str]]
 ) -> tuple[list[PresenceNews], set[int]]:
     """Pick per unit the newest presence; also tell which arrivals changed something, by their place."""
     newest: dict[int, PresenceNews] = {}
@@ -44,10 +43,9 @@ def presences(
         message, unit_id = arrival.message, arrival.unit_id
         if not isinstance(message, messages.Presence):
             continue
-        order = PresenceOrder(ordinals[Life(unit_id, message.life)], message.boot, message.conn or 0)
-        standing = standings[unit_id]
+        order = PresenceOrder(ordinals.of(unit_id, message.life), message.boot, message.conn or 0)
         known = newest.get(unit_id)
-        before, state = (known.order, known.state) if known else (standing.presence_order, standing.presence)
+        before, state = (known.order, known.state) if known else standing.get(unit_id, (None, None))
         if before is None or order > before or (order == before and message.state != state):
             newest[unit_id] = PresenceNews(
                 unit_id=unit_id,
@@ -70,7 +68,3 @@ def contacts(arrivals: Iterable[Arrival]) -> dict[int, Contact]:
             if before is None or arrival.live or not before.live:
                 newest[arrival.unit_id] = Contact(arrival.unit_id, arrival.received_at, arrival.live)
     return newest
-
-
-def _order(beat: Heartbeat) -> ReportOrder:
-    return ReportOrder(beat.life, beat.boot, beat.seq)

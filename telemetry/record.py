@@ -12,14 +12,11 @@ from protocol import messages
 from protocol.messages import PresenceState
 from storage.sql import Connection
 from telemetry import arrivals as arriving
-from telemetry import dead_letters, heartbeats, lives, newest, sequence, status
+from telemetry import dead_letters, heartbeats, newest, sequence, status
 from telemetry.arrivals import Arrival
-from telemetry.lives import Life
+from telemetry.lives import Ordinals
 from telemetry.sequence import Heard
-from telemetry.status import Contact, PresenceNews, Report, Run, Standing
-
-# Named once: a union written where it is asked for is made anew for every message.
-ORDERED = (messages.Heartbeat, messages.Presence)
+from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Run, Standing
 
 
 class Verdict(StrEnum):
@@ -59,7 +56,8 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     the order of ids. `now` is the clock by which the arrivals were taken.
     """
     standings = await status.lock(conn, {arrival.unit_id for arrival in arrivals})
-    ordinals = await _ordinals(conn, arrivals, standings, now=now)
+    ordinals = Ordinals(standings)
+    await ordinals.learn(conn, arriving.lives(arrivals), now=now)
     said = [arriving.beats(arrival, ordinals) for arrival in arrivals]
     beats = [beat for group in said for beat in group]
     heard = await sequence.hear(conn, standings, beats)
@@ -71,7 +69,7 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     fresh = [[next(first) for _ in group] for group in said]
     reports = newest.reports(arrivals, said, fresh, standings, heard.grown)
     contacts = newest.contacts(arrivals)
-    presences, changed = newest.presences(arrivals, ordinals, standings)
+    presences, changed = newest.presences(arrivals, ordinals, await _presences(conn, arrivals))
     await _advance(conn, reports, contacts, presences, _runs(standings, heard, reports), now=now)
     await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
     return Recorded(
@@ -87,22 +85,9 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     )
 
 
-async def _ordinals(
-    conn: Connection, arrivals: Iterable[Arrival], standings: Mapping[int, Standing], *, now: datetime
-) -> dict[Life, int]:
-    """Give the ordinals of the lives that are spoken of; that of a unit's newest report is known."""
-    known = {
-        Life(unit_id, standing.reported_life): standing.life
-        for unit_id, standing in standings.items()
-        if standing.reported_life is not None and standing.life is not None
-    }
-    spoken = {
-        Life(arrival.unit_id, arrival.message.life)
-        for arrival in arrivals
-        if isinstance(arrival.message, ORDERED)
-    }
-    unknown = spoken - known.keys()
-    return known | await lives.ordinals(conn, unknown, now=now) if unknown else known
+async def _presences(conn: Connection, arrivals: Iterable[Arrival]) -> dict[int, tuple[PresenceOrder, str]]:
+    told = {arrival.unit_id for arrival in arrivals if isinstance(arrival.message, messages.Presence)}
+    return await status.presences(conn, told) if told else {}
 
 
 async def _advance(

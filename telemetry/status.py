@@ -26,14 +26,6 @@ from telemetry.presence import judge as judge_presence
 SQL = load(__file__)
 
 
-class ReportOrder(NamedTuple):
-    """What makes one report newer than another; `life` is the ordinal."""
-
-    life: int
-    boot: int
-    seq: int
-
-
 class PresenceOrder(NamedTuple):
     """What makes one presence newer than another; `life` is the ordinal, `conn` 0 when not told."""
 
@@ -58,8 +50,7 @@ class Run(NamedTuple):
 class Standing(NamedTuple):
     """What a batch must know of a unit: its locked row of `unit_status`, None where nothing was heard yet.
 
-    (life, boot, seq) is the newest report, and `reported_life` its life as the unit calls it; the
-    run is told by `telemetry.sequence`.
+    (life, boot, seq) is the newest report, and `reported_life` its life as the unit calls it.
     """
 
     unit_id: int
@@ -67,28 +58,14 @@ class Standing(NamedTuple):
     boot: int | None
     seq: int | None
     reported_life: int | None
-    presence: str | None
-    presence_life: int | None
-    presence_boot: int | None
-    presence_conn: int | None
     run_life: int | None
     run_boot: int | None
     run_first: int | None
     run_last: int | None
 
-    @property
-    def report(self) -> ReportOrder | None:
-        """How new the newest report is."""
-        if self.life is None or self.boot is None or self.seq is None:
-            return None
-        return ReportOrder(self.life, self.boot, self.seq)
-
-    @property
-    def presence_order(self) -> PresenceOrder | None:
-        """How new the newest presence is."""
-        if self.presence_life is None or self.presence_boot is None or self.presence_conn is None:
-            return None
-        return PresenceOrder(self.presence_life, self.presence_boot, self.presence_conn)
+    def older_than(self, beat: Heartbeat) -> bool:
+        """Whether a heartbeat is newer than the newest report."""
+        return self.life is None or beat.order > self[1:4]
 
     @property
     def run(self) -> Run | None:
@@ -197,6 +174,12 @@ async def lock(conn: Connection, unit_ids: Iterable[int]) -> dict[int, Standing]
         await execute(conn, SQL.make, unit_ids=wanted)
         standings = await tuples(conn, SQL.lock, unit_ids=wanted)
     return {standing[0]: Standing._make(standing) for standing in standings}
+
+
+async def presences(conn: Connection, unit_ids: Iterable[int]) -> dict[int, tuple[PresenceOrder, str]]:
+    """Give how new the newest presence of each unit is, and what it says, where one was heard."""
+    found = await tuples(conn, SQL.presences, unit_ids=int4s(sorted(unit_ids)))
+    return {unit_id: (PresenceOrder(*order), state) for unit_id, state, *order in found}
 
 
 async def report(conn: Connection, reports: Iterable[Report], *, now: datetime) -> None:

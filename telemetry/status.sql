@@ -1,7 +1,6 @@
 -- :lock
 -- Lock rows in the order of ids, and tell how new their newest is; columns as telemetry.status.Standing has them.
-SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.presence, s.presence_life, s.presence_boot, s.presence_conn,
-       s.run_life, s.run_boot, s.run_first, s.run_last
+SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.run_life, s.run_boot, s.run_first, s.run_last
   FROM unit_status s
   LEFT JOIN unit_life l ON l.unit_id = s.unit_id AND l.ordinal = s.life
  WHERE s.unit_id = ANY(%(unit_ids)s)
@@ -13,6 +12,12 @@ SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.presence, s.presence_life, s.
 INSERT INTO unit_status (unit_id)
 SELECT unit_id FROM unnest(%(unit_ids)s::int[]) AS new (unit_id) ORDER BY unit_id
 ON CONFLICT (unit_id) DO NOTHING;
+
+-- :presences
+-- How new the newest presence of each unit is.
+SELECT unit_id, presence, presence_life, presence_boot, presence_conn
+  FROM unit_status
+ WHERE unit_id = ANY(%(unit_ids)s) AND presence IS NOT NULL;
 
 -- :report
 -- The newest report of each unit, which is a contact. Times of contact are never in the future and never go

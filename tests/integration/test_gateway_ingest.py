@@ -73,7 +73,7 @@ class Bench:
         where = topic(an_imei(unit), Channel.HEARTBEAT)
         session = cast("Session", self.session)
         return self.ingest.take(
-            Delivery(session, self.packet_id, where, body, retained=False, again=False, fault=fault)
+            [Delivery(session, self.packet_id, where, body, retained=False, again=False, fault=fault)]
         )
 
     async def acknowledged(self, number: int) -> list[int]:
