@@ -175,6 +175,13 @@ TABLE heartbeat_hour
     temp_c_sum double precision
     unit_id integer NOT NULL
     heartbeat_hour_pkey: PRIMARY KEY (unit_id, hour)
+TABLE heartbeat_summing
+    noted_before timestamp with time zone NOT NULL
+    single boolean NOT NULL DEFAULT true
+    summed_before timestamp with time zone NOT NULL
+    heartbeat_summing_is_one_row: CHECK (single)
+    heartbeat_summing_notes_first: CHECK ((summed_before <= noted_before))
+    heartbeat_summing_pkey: PRIMARY KEY (single)
 TABLE heartbeat_touched
     hour timestamp with time zone NOT NULL
     unit_id integer NOT NULL
@@ -312,6 +319,7 @@ CREATE INDEX command_open_expiry ON public.command USING btree (expires_at) WHER
 CREATE INDEX command_queued_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = 'queued'::text))
 CREATE INDEX dead_letter_by_imei ON public.dead_letter USING btree (imei, id)
 CREATE INDEX dead_letter_by_reason ON public.dead_letter USING btree (reason, id)
+CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
@@ -362,8 +370,8 @@ VIEW heartbeat_hourly
            FROM heartbeat_touched t
           WHERE ((t.unit_id = summed.unit_id) AND (t.hour = summed.hour)))))
 UNION ALL
- SELECT t.unit_id,
-    t.hour,
+ SELECT fresh.unit_id,
+    fresh.hour,
     fresh.heartbeats,
     fresh.battery_v_n,
     fresh.battery_v_min,
@@ -403,8 +411,53 @@ UNION ALL
     fresh.energy_wh_sum
    FROM (( SELECT DISTINCT heartbeat_touched.unit_id,
             heartbeat_touched.hour
-           FROM heartbeat_touched) t
-     CROSS JOIN LATERAL sum_heartbeat_hour(t.unit_id, t.hour) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
+           FROM heartbeat_touched,
+            heartbeat_summing
+          WHERE (heartbeat_touched.hour < heartbeat_summing.summed_before)) t
+     CROSS JOIN LATERAL sum_heartbeats(t.hour, (t.hour + '01:00:00'::interval)) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum))
+  WHERE (fresh.unit_id = t.unit_id)
+UNION ALL
+ SELECT fresh.unit_id,
+    fresh.hour,
+    fresh.heartbeats,
+    fresh.battery_v_n,
+    fresh.battery_v_min,
+    fresh.battery_v_max,
+    fresh.battery_v_sum,
+    fresh.battery_a_n,
+    fresh.battery_a_min,
+    fresh.battery_a_max,
+    fresh.battery_a_sum,
+    fresh.panel_v_n,
+    fresh.panel_v_min,
+    fresh.panel_v_max,
+    fresh.panel_v_sum,
+    fresh.panel_a_n,
+    fresh.panel_a_min,
+    fresh.panel_a_max,
+    fresh.panel_a_sum,
+    fresh.load_a_n,
+    fresh.load_a_min,
+    fresh.load_a_max,
+    fresh.load_a_sum,
+    fresh.soc_pct_n,
+    fresh.soc_pct_min,
+    fresh.soc_pct_max,
+    fresh.soc_pct_sum,
+    fresh.temp_c_n,
+    fresh.temp_c_min,
+    fresh.temp_c_max,
+    fresh.temp_c_sum,
+    fresh.rssi_dbm_n,
+    fresh.rssi_dbm_min,
+    fresh.rssi_dbm_max,
+    fresh.rssi_dbm_sum,
+    fresh.energy_wh_n,
+    fresh.energy_wh_min,
+    fresh.energy_wh_max,
+    fresh.energy_wh_sum
+   FROM (heartbeat_summing
+     CROSS JOIN LATERAL sum_heartbeats(heartbeat_summing.summed_before, 'infinity'::timestamp with time zone) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
 FUNCTION ensure_heartbeat_day(day date) RETURNS void SECURITY DEFINER
 
 DECLARE
@@ -422,6 +475,13 @@ BEGIN
                    day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
 END
 
+FUNCTION heartbeats_noted_before() RETURNS timestamp with time zone SECURITY DEFINER
+
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('heartbeat_summing'));
+    RETURN (SELECT noted_before FROM heartbeat_summing);
+END
+
 FUNCTION keep_heartbeats(since timestamp with time zone, hours_since timestamp with time zone, compress_before timestamp with time zone, OUT dropped bigint, OUT hours bigint, OUT compressed bigint) RETURNS record SECURITY DEFINER
 
 DECLARE
@@ -437,6 +497,7 @@ BEGIN
          ORDER BY c.relname
     LOOP
         CONTINUE WHEN day + INTERVAL '1 day' > since
+            OR day + INTERVAL '1 day' > (SELECT summed_before FROM heartbeat_summing)
             OR EXISTS (SELECT FROM heartbeat_touched WHERE hour >= day AND hour < day + INTERVAL '1 day');
         EXECUTE format('DROP TABLE %s', part);
         dropped := dropped + 1;
@@ -445,31 +506,40 @@ BEGIN
     GET DIAGNOSTICS hours = ROW_COUNT;
 END
 
-FUNCTION note_heartbeat_hours() RETURNS trigger SECURITY DEFINER
+FUNCTION note_heartbeat_hours(units integer[], hours timestamp with time zone[]) RETURNS void SECURITY DEFINER
 
-BEGIN
-    INSERT INTO heartbeat_touched (unit_id, hour)
-    SELECT DISTINCT unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00') FROM new;
-    RETURN NULL;
-END
+    INSERT INTO heartbeat_touched (unit_id, hour) SELECT * FROM unnest(units, hours)
 
 FUNCTION roll_heartbeats_up(most integer, before timestamp with time zone) RETURNS bigint SECURITY DEFINER
 
 DECLARE
-    done bigint;
+    noted  timestamptz;
+    summed timestamptz;
+    done   bigint;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN NULL;
     END IF;
+    SELECT noted_before, summed_before INTO noted, summed FROM heartbeat_summing;
+    IF noted < before THEN
+        PERFORM pg_advisory_xact_lock(hashtext('heartbeat_summing'));
+        UPDATE heartbeat_summing SET noted_before = before;
+        RETURN 1;
+    END IF;
     WITH taken AS (
         DELETE FROM heartbeat_touched
-         WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_touched WHERE hour < before LIMIT most))
+         WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_touched WHERE hour < summed LIMIT most))
         RETURNING unit_id, hour
-    ), summed AS (
+    ), fresh AS (
+        SELECT f.* FROM sum_heartbeats(summed, summed + INTERVAL '1 hour') f WHERE summed < noted
+        UNION ALL
+        SELECT f.*
+          FROM (SELECT DISTINCT unit_id, hour FROM taken) t
+         CROSS JOIN LATERAL sum_heartbeats(t.hour, t.hour + INTERVAL '1 hour') f
+         WHERE f.unit_id = t.unit_id
+    ), written AS (
         INSERT INTO heartbeat_hour AS known
-        SELECT fresh.*
-          FROM (SELECT DISTINCT unit_id, hour FROM taken ORDER BY unit_id, hour) t
-         CROSS JOIN LATERAL sum_heartbeat_hour(t.unit_id, t.hour) fresh
+        SELECT * FROM fresh ORDER BY unit_id, hour
         ON CONFLICT (unit_id, hour) DO UPDATE
            SET heartbeats = excluded.heartbeats,
                battery_v_n = excluded.battery_v_n, battery_v_min = excluded.battery_v_min, battery_v_max = excluded.battery_v_max, battery_v_sum = excluded.battery_v_sum,
@@ -483,12 +553,16 @@ BEGIN
                energy_wh_n = excluded.energy_wh_n, energy_wh_min = excluded.energy_wh_min, energy_wh_max = excluded.energy_wh_max, energy_wh_sum = excluded.energy_wh_sum
     )
     SELECT count(*) INTO done FROM taken;
+    IF summed < noted THEN
+        UPDATE heartbeat_summing SET summed_before = least(summed + INTERVAL '1 hour', noted_before);
+        done := done + 1;
+    END IF;
     RETURN done;
 END
 
-FUNCTION sum_heartbeat_hour(the_unit integer, the_hour timestamp with time zone) RETURNS SETOF heartbeat_hour
+FUNCTION sum_heartbeats(since timestamp with time zone, until timestamp with time zone) RETURNS SETOF heartbeat_hour
 
-    SELECT the_unit, the_hour, count(*),
+    SELECT unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00') AS hour, count(*) AS heartbeats,
            count(battery_v) AS battery_v_n, min(battery_v) AS battery_v_min, max(battery_v) AS battery_v_max, sum(battery_v::double precision) AS battery_v_sum,
            count(battery_a) AS battery_a_n, min(battery_a) AS battery_a_min, max(battery_a) AS battery_a_max, sum(battery_a::double precision) AS battery_a_sum,
            count(panel_v) AS panel_v_n, min(panel_v) AS panel_v_min, max(panel_v) AS panel_v_max, sum(panel_v::double precision) AS panel_v_sum,
@@ -499,8 +573,8 @@ FUNCTION sum_heartbeat_hour(the_unit integer, the_hour timestamp with time zone)
            count(rssi_dbm) AS rssi_dbm_n, min(rssi_dbm) AS rssi_dbm_min, max(rssi_dbm) AS rssi_dbm_max, sum(rssi_dbm::double precision) AS rssi_dbm_sum,
            count(energy_wh) AS energy_wh_n, min(energy_wh) AS energy_wh_min, max(energy_wh) AS energy_wh_max, sum(energy_wh::double precision) AS energy_wh_sum
       FROM heartbeat
-     WHERE unit_id = the_unit AND at >= the_hour AND at < the_hour + INTERVAL '1 hour'
-    HAVING count(*) > 0
+     WHERE at >= since AND at < until
+     GROUP BY unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00')
 
 FUNCTION tell_unit_login() RETURNS trigger
 
@@ -508,6 +582,5 @@ BEGIN
     PERFORM pg_notify('unit_login', '');
     RETURN NULL;
 END 
-CREATE TRIGGER heartbeat_hours_are_noted AFTER INSERT ON public.heartbeat REFERENCING NEW TABLE AS new FOR EACH STATEMENT EXECUTE FUNCTION note_heartbeat_hours()
 CREATE TRIGGER unit_enrolled AFTER INSERT ON public.unit FOR EACH STATEMENT EXECUTE FUNCTION tell_unit_login()
 CREATE TRIGGER unit_login_changed AFTER UPDATE OF broker_login, lifecycle ON public.unit FOR EACH ROW WHEN (((new.broker_login <> old.broker_login) OR (((new.lifecycle)::text = 'TERMINATED'::text) <> ((old.lifecycle)::text = 'TERMINATED'::text)))) EXECUTE FUNCTION tell_unit_login()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from psycopg.rows import DictRow
 
 from protocol.messages import Mode
-from storage.sql import Connection, load, rows
+from storage.arrays import int4s, timestamps
+from storage.sql import Connection, execute, load, rows, value
 from telemetry import heartbeat_rows
 from telemetry.heartbeat_rows import NAMED_READINGS, copied
 
@@ -85,10 +86,21 @@ def placed_at(unit_ts: int | None, received_at: datetime) -> datetime:
     return datetime.fromtimestamp(unit_ts, UTC)
 
 
-async def append(conn: Connection, heartbeats: Iterable[Heartbeat]) -> None:
-    """Store heartbeats that are known to be new; their days have partitions."""
+async def append(conn: Connection, heartbeats: Sequence[Heartbeat]) -> None:
+    """Store heartbeats that are known to be new; their days have partitions.
+
+    The hours of late ones are noted. The moment from which on one is late stands still until the
+    transaction ends.
+    """
     async with conn.cursor() as cursor, cursor.copy(SQL.append) as copy:
         await copy.write(copied(heartbeats))
+    noted_before = await value(conn, SQL.noted_before)
+    if noted_before is None:
+        return
+    late = {(beat.unit_id, _hour(beat.at)) for beat in heartbeats if beat.at < noted_before}
+    if late:
+        unit_ids, hours = zip(*sorted(late), strict=True)
+        await execute(conn, SQL.note, unit_ids=int4s(unit_ids), hours=timestamps(hours))
 
 
 async def of_unit(
@@ -118,6 +130,10 @@ async def of_unit(
         seq=seq,
         limit=limit,
     )
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def _number(value: float) -> float:

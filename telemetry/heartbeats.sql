@@ -4,6 +4,14 @@ COPY heartbeat (at, received_at, unit_ts, unit_id, life, boot, seq, epoch, mode,
                 battery_v, battery_a, panel_v, panel_a, load_a, soc_pct, temp_c, rssi_dbm, energy_wh, tamper, lvd)
 FROM STDIN (FORMAT BINARY);
 
+-- :noted_before
+-- Before which moment a heartbeat must be noted, because its hour is being summed up; NULL where the engine does it.
+SELECT heartbeats_noted_before();
+
+-- :note
+-- Note hours of units, so that they are summed up anew.
+SELECT note_heartbeat_hours(%(unit_ids)s::int[], %(hours)s::timestamptz[]);
+
 -- :of_unit
 -- A page of one unit's heartbeats, newest first.
 SELECT *

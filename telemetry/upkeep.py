@@ -7,6 +7,8 @@ part by itself, its function does nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +26,7 @@ NOTES = 5_000
 """Noted hours taken in one transaction, so that its deadline is far."""
 
 KEEPING_DEADLINE_S = 300.0
-"""Dropping is quick, compressing a week of a large fleet is not."""
+"""Dropping is quick; summing up an hour, or compressing a week, of a large fleet is not."""
 
 SQL = load(__file__)
 log = structlog.get_logger()
@@ -45,9 +47,13 @@ class Kept:
 
 
 async def roll_up(conn: Connection, *, before: datetime, most: int = NOTES) -> int | None:
-    """Sum up hours that began before a moment; tells how many notes were taken, None if another is at it."""
-    taken: int | None = await value(conn, SQL.roll_up, before=before, most=most)
-    return taken
+    """Take one step in summing up the hours before a moment, the beginning of an hour.
+
+    Tells how much it did: 0 when nothing is left, None when another process is at it. The steps
+    are transactions of their own.
+    """
+    done: int | None = await value(conn, SQL.roll_up, before=before, most=most)
+    return done
 
 
 async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
@@ -75,8 +81,7 @@ class Upkeep:
         """Make rounds until stopped."""
         while not await pause(stop, EVERY_S):
             await self._roll_all_up(stop)
-            async with self._pool.transaction(deadline_s=KEEPING_DEADLINE_S) as conn:
-                await execute(conn, SQL.allow, ms=str(round(KEEPING_DEADLINE_S * 1000)))
+            async with self._unhurried() as conn:
                 kept = await keep(conn, self._settings, now=now())
             if kept.dropped or kept.hours or kept.compressed:
                 log.info(
@@ -86,6 +91,13 @@ class Upkeep:
     async def _roll_all_up(self, stop: asyncio.Event) -> None:
         before = now().replace(minute=0, second=0, microsecond=0)
         while not stop.is_set():
-            async with self._pool.transaction() as conn:
+            async with self._unhurried() as conn:
                 if not await roll_up(conn, before=before):
                     return
+
+    @asynccontextmanager
+    async def _unhurried(self) -> AsyncIterator[Connection]:
+        """Give a transaction that may take minutes, for an hour or a week of a large fleet."""
+        async with self._pool.transaction(deadline_s=KEEPING_DEADLINE_S) as conn:
+            await execute(conn, SQL.allow, ms=str(round(KEEPING_DEADLINE_S * 1000)))
+            yield conn

@@ -1,12 +1,5 @@
--- Hours of each unit, kept by a job; what was touched since is summed up on the fly, so the view is always right.
-
--- Hours in which heartbeats came and that are not summed up since. Rows are added and taken away, never changed
--- and never unique: an entry that says the same as one which is just being taken away must not vanish with it.
-CREATE TABLE heartbeat_touched (
-    unit_id int NOT NULL,
-    hour    timestamptz NOT NULL
-);
-CREATE INDEX heartbeat_touched_by_unit ON heartbeat_touched (unit_id, hour);
+-- Hours of each unit. An hour is summed up once it is over; until then, and while it is noted as touched by
+-- something late, it is summed up on the fly, so that the view is always right.
 
 CREATE TABLE heartbeat_hour (
     unit_id    int NOT NULL,
@@ -24,23 +17,33 @@ CREATE TABLE heartbeat_hour (
     PRIMARY KEY (unit_id, hour)
 );
 
--- One statement notes the hours of all its rows; the application's role needs no right on the notes.
-CREATE FUNCTION note_heartbeat_hours() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-BEGIN
-    INSERT INTO heartbeat_touched (unit_id, hour)
-    SELECT DISTINCT unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00') FROM new;
-    RETURN NULL;
-END
-$$;
-REVOKE EXECUTE ON FUNCTION note_heartbeat_hours FROM PUBLIC;
-CREATE TRIGGER heartbeat_hours_are_noted AFTER INSERT ON heartbeat
-    REFERENCING NEW TABLE AS new FOR EACH STATEMENT EXECUTE FUNCTION note_heartbeat_hours();
+-- How far it has come, one row. What is stored before `noted_before` is noted; hours before `summed_before` are
+-- summed up. The first goes ahead of the second: between the two nothing comes that is not noted.
+CREATE TABLE heartbeat_summing (
+    single        bool PRIMARY KEY DEFAULT true CONSTRAINT heartbeat_summing_is_one_row CHECK (single),
+    noted_before  timestamptz NOT NULL,
+    summed_before timestamptz NOT NULL,
+    CONSTRAINT heartbeat_summing_notes_first CHECK (summed_before <= noted_before)
+);
+INSERT INTO heartbeat_summing (noted_before, summed_before)
+SELECT since, since
+  FROM (SELECT date_bin('1 hour', coalesce(min(at), now()), '2000-01-01 00:00+00') AS since FROM heartbeat) first;
 
--- Sum up one hour of one unit from its heartbeats; no row when there is none.
-CREATE FUNCTION sum_heartbeat_hour(the_unit int, the_hour timestamptz) RETURNS SETOF heartbeat_hour
-LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
-    SELECT the_unit, the_hour, count(*),
+-- Hours in which something came late. Rows are added and taken away, never changed and never unique: an entry
+-- that says the same as one which is just being taken away must not vanish with it.
+CREATE TABLE heartbeat_touched (
+    unit_id int NOT NULL,
+    hour    timestamptz NOT NULL
+);
+CREATE INDEX heartbeat_touched_by_unit ON heartbeat_touched (unit_id, hour);
+
+-- Rows of one hour stand together: a small index finds them without one entry for each.
+CREATE INDEX heartbeat_by_time ON heartbeat USING brin (at) WITH (pages_per_range = 64, autosummarize = on);
+
+-- Sum up heartbeats by unit and hour. Without SET, so that it becomes part of the query that asks.
+CREATE FUNCTION sum_heartbeats(since timestamptz, until timestamptz) RETURNS SETOF heartbeat_hour
+LANGUAGE sql STABLE AS $$
+    SELECT unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00') AS hour, count(*) AS heartbeats,
            count(battery_v) AS battery_v_n, min(battery_v) AS battery_v_min, max(battery_v) AS battery_v_max, sum(battery_v::double precision) AS battery_v_sum,
            count(battery_a) AS battery_a_n, min(battery_a) AS battery_a_min, max(battery_a) AS battery_a_max, sum(battery_a::double precision) AS battery_a_sum,
            count(panel_v) AS panel_v_n, min(panel_v) AS panel_v_min, max(panel_v) AS panel_v_max, sum(panel_v::double precision) AS panel_v_sum,
@@ -51,8 +54,8 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
            count(rssi_dbm) AS rssi_dbm_n, min(rssi_dbm) AS rssi_dbm_min, max(rssi_dbm) AS rssi_dbm_max, sum(rssi_dbm::double precision) AS rssi_dbm_sum,
            count(energy_wh) AS energy_wh_n, min(energy_wh) AS energy_wh_min, max(energy_wh) AS energy_wh_max, sum(energy_wh::double precision) AS energy_wh_sum
       FROM heartbeat
-     WHERE unit_id = the_unit AND at >= the_hour AND at < the_hour + INTERVAL '1 hour'
-    HAVING count(*) > 0
+     WHERE at >= since AND at < until
+     GROUP BY unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00')
 $$;
 
 CREATE VIEW heartbeat_hourly AS
@@ -60,38 +63,65 @@ SELECT summed.*
   FROM heartbeat_hour summed
  WHERE NOT EXISTS (SELECT FROM heartbeat_touched t WHERE t.unit_id = summed.unit_id AND t.hour = summed.hour)
 UNION ALL
-SELECT t.unit_id, t.hour, fresh.heartbeats,
-       fresh.battery_v_n, fresh.battery_v_min, fresh.battery_v_max, fresh.battery_v_sum,
-       fresh.battery_a_n, fresh.battery_a_min, fresh.battery_a_max, fresh.battery_a_sum,
-       fresh.panel_v_n, fresh.panel_v_min, fresh.panel_v_max, fresh.panel_v_sum,
-       fresh.panel_a_n, fresh.panel_a_min, fresh.panel_a_max, fresh.panel_a_sum,
-       fresh.load_a_n, fresh.load_a_min, fresh.load_a_max, fresh.load_a_sum,
-       fresh.soc_pct_n, fresh.soc_pct_min, fresh.soc_pct_max, fresh.soc_pct_sum,
-       fresh.temp_c_n, fresh.temp_c_min, fresh.temp_c_max, fresh.temp_c_sum,
-       fresh.rssi_dbm_n, fresh.rssi_dbm_min, fresh.rssi_dbm_max, fresh.rssi_dbm_sum,
-       fresh.energy_wh_n, fresh.energy_wh_min, fresh.energy_wh_max, fresh.energy_wh_sum
-  FROM (SELECT DISTINCT unit_id, hour FROM heartbeat_touched) t
- CROSS JOIN LATERAL sum_heartbeat_hour(t.unit_id, t.hour) fresh;
+SELECT fresh.*
+  FROM (SELECT DISTINCT unit_id, hour FROM heartbeat_touched, heartbeat_summing WHERE hour < summed_before) t
+ CROSS JOIN LATERAL sum_heartbeats(t.hour, t.hour + INTERVAL '1 hour') fresh
+ WHERE fresh.unit_id = t.unit_id
+UNION ALL
+SELECT fresh.*
+  FROM heartbeat_summing
+ CROSS JOIN LATERAL sum_heartbeats(summed_before, 'infinity') fresh;
 
--- Sum up noted hours, at most so many notes, and tell how many notes were taken; NULL when another
--- process is at it. An hour that still runs is left until it is over: it would be summed up again.
+-- Tell before which moment a heartbeat must be noted, and keep it so until the transaction ends.
+CREATE FUNCTION heartbeats_noted_before() RETURNS timestamptz
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('heartbeat_summing'));
+    RETURN (SELECT noted_before FROM heartbeat_summing);
+END
+$$;
+REVOKE EXECUTE ON FUNCTION heartbeats_noted_before FROM PUBLIC;
+
+-- Note the hours of units in which something came late.
+CREATE FUNCTION note_heartbeat_hours(units int[], hours timestamptz[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    INSERT INTO heartbeat_touched (unit_id, hour) SELECT * FROM unnest(units, hours)
+$$;
+REVOKE EXECUTE ON FUNCTION note_heartbeat_hours FROM PUBLIC;
+
+-- Take one step, and tell how much it did, 0 when nothing is left; NULL when another process is at it. A step is
+-- to note from now on what comes before a moment, or to sum up one hour, or to sum up anew at most so many noted
+-- hours. Each is a transaction: who stores meanwhile is waited for between the first and the second.
 CREATE FUNCTION roll_heartbeats_up(most int, before timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    done bigint;
+    noted  timestamptz;
+    summed timestamptz;
+    done   bigint;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN NULL;
     END IF;
+    SELECT noted_before, summed_before INTO noted, summed FROM heartbeat_summing;
+    IF noted < before THEN
+        PERFORM pg_advisory_xact_lock(hashtext('heartbeat_summing'));
+        UPDATE heartbeat_summing SET noted_before = before;
+        RETURN 1;
+    END IF;
     WITH taken AS (
         DELETE FROM heartbeat_touched
-         WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_touched WHERE hour < before LIMIT most))
+         WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_touched WHERE hour < summed LIMIT most))
         RETURNING unit_id, hour
-    ), summed AS (
+    ), fresh AS (
+        SELECT f.* FROM sum_heartbeats(summed, summed + INTERVAL '1 hour') f WHERE summed < noted
+        UNION ALL
+        SELECT f.*
+          FROM (SELECT DISTINCT unit_id, hour FROM taken) t
+         CROSS JOIN LATERAL sum_heartbeats(t.hour, t.hour + INTERVAL '1 hour') f
+         WHERE f.unit_id = t.unit_id
+    ), written AS (
         INSERT INTO heartbeat_hour AS known
-        SELECT fresh.*
-          FROM (SELECT DISTINCT unit_id, hour FROM taken ORDER BY unit_id, hour) t
-         CROSS JOIN LATERAL sum_heartbeat_hour(t.unit_id, t.hour) fresh
+        SELECT * FROM fresh ORDER BY unit_id, hour
         ON CONFLICT (unit_id, hour) DO UPDATE
            SET heartbeats = excluded.heartbeats,
                battery_v_n = excluded.battery_v_n, battery_v_min = excluded.battery_v_min, battery_v_max = excluded.battery_v_max, battery_v_sum = excluded.battery_v_sum,
@@ -105,13 +135,17 @@ BEGIN
                energy_wh_n = excluded.energy_wh_n, energy_wh_min = excluded.energy_wh_min, energy_wh_max = excluded.energy_wh_max, energy_wh_sum = excluded.energy_wh_sum
     )
     SELECT count(*) INTO done FROM taken;
+    IF summed < noted THEN
+        UPDATE heartbeat_summing SET summed_before = least(summed + INTERVAL '1 hour', noted_before);
+        done := done + 1;
+    END IF;
     RETURN done;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION roll_heartbeats_up FROM PUBLIC;
 
 -- Let go of what is older than it is kept for, and tell how many days of heartbeats and rows of hours went.
--- A day that still has notes waits for them. Compression is the other engine's.
+-- A day that is not summed up yet, or has notes, waits for that. Compression is the other engine's.
 CREATE FUNCTION keep_heartbeats(since timestamptz, hours_since timestamptz, compress_before timestamptz,
                                 OUT dropped bigint, OUT hours bigint, OUT compressed bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -128,6 +162,7 @@ BEGIN
          ORDER BY c.relname
     LOOP
         CONTINUE WHEN day + INTERVAL '1 day' > since
+            OR day + INTERVAL '1 day' > (SELECT summed_before FROM heartbeat_summing)
             OR EXISTS (SELECT FROM heartbeat_touched WHERE hour >= day AND hour < day + INTERVAL '1 day');
         EXECUTE format('DROP TABLE %s', part);
         dropped := dropped + 1;

@@ -23,7 +23,13 @@ SELECT add_continuous_aggregate_policy('heartbeat_hourly', start_offset => INTER
 ALTER TABLE heartbeat SET (timescaledb.compress, timescaledb.compress_segmentby = 'unit_id',
                            timescaledb.compress_orderby = 'at');
 
--- The policy does it here; the function is here because the application asks on every engine.
+-- The engine and its policy do it here; the functions are here because the application asks on every engine.
+CREATE FUNCTION heartbeats_noted_before() RETURNS timestamptz
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT NULL::timestamptz $$;
+REVOKE EXECUTE ON FUNCTION heartbeats_noted_before FROM PUBLIC;
+CREATE FUNCTION note_heartbeat_hours(units int[], hours timestamptz[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT $$;
+REVOKE EXECUTE ON FUNCTION note_heartbeat_hours FROM PUBLIC;
 CREATE FUNCTION roll_heartbeats_up(most int, before timestamptz) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT 0::bigint $$;
 REVOKE EXECUTE ON FUNCTION roll_heartbeats_up FROM PUBLIC;

@@ -17,7 +17,7 @@ OWNERS: Mapping[str, set[str]] = {
     "telemetry": {"unit_status", "unit_life", "unit_sequence", "heartbeat", "dead_letter"},
     "commands": {"unit_intent", "command", "command_event"},
 }  # fmt: skip
-WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched"}
+WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "heartbeat_summing"}
 """Of one engine only, and out of reach for the application: functions of the schema keep them."""
 
 OF_THE_MIGRATOR = {"storage/schema.sql", "storage/grants.sql"}
