@@ -292,6 +292,7 @@ TABLE unit_status
     presence_fields jsonb
     presence_life smallint
     reported_at timestamp with time zone
+    reported_life bigint
     reported_live boolean
     run_boot bigint
     run_first bigint
@@ -303,7 +304,7 @@ TABLE unit_status
     unit_status_mode_is_known: CHECK ((mode = ANY (ARRAY['e'::"char", 'd'::"char", 'o'::"char"])))
     unit_status_pkey: PRIMARY KEY (unit_id)
     unit_status_presence_is_known: CHECK ((presence = ANY (ARRAY['online'::text, 'offline'::text])))
-    unit_status_report_is_whole: CHECK ((num_nulls(life, boot, seq, reported_at, mode, epoch) = ANY (ARRAY[0, 6])))
+    unit_status_report_is_whole: CHECK ((num_nulls(life, boot, seq, reported_life, reported_at, mode, epoch) = ANY (ARRAY[0, 7])))
     unit_status_run_ends: CHECK ((run_first <= (run_last + 1)))
     unit_status_run_is_whole: CHECK ((num_nulls(run_life, run_boot, run_first, run_last) = ANY (ARRAY[0, 4])))
     unit_status_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)

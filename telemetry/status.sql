@@ -1,11 +1,10 @@
 -- :lock
 -- Lock rows in the order of ids, and tell how new their newest is; columns as telemetry.status.Standing has them.
-SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.run_life, s.run_boot, s.run_first, s.run_last
-  FROM unit_status s
-  LEFT JOIN unit_life l ON l.unit_id = s.unit_id AND l.ordinal = s.life
- WHERE s.unit_id = ANY(%(unit_ids)s)
- ORDER BY s.unit_id
-   FOR UPDATE OF s;
+SELECT unit_id, life, boot, seq, reported_life, run_life, run_boot, run_first, run_last
+  FROM unit_status
+ WHERE unit_id = ANY(%(unit_ids)s)
+ ORDER BY unit_id
+   FOR UPDATE;
 
 -- :make
 -- Rows for units that are heard for the first time.
@@ -23,18 +22,19 @@ SELECT unit_id, presence, presence_life, presence_boot, presence_conn
 -- The newest report of each unit, which is a contact. Times of contact are never in the future and never go
 -- back; live ones are the database's, less what passed since the arrival, for it is by its clock that they are judged.
 UPDATE unit_status s
-   SET life = new.life, boot = new.boot, seq = new.seq, at = new.at, reported_at = new.reported_at,
-       unit_ts = new.unit_ts, mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
+   SET life = new.life, reported_life = new.reported_life, boot = new.boot, seq = new.seq, at = new.at,
+       reported_at = new.reported_at, unit_ts = new.unit_ts, mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
        fw = coalesce(new.fw, s.fw), reported_live = new.live, run_last = coalesce(new.run_last, s.run_last),
        contact_at = greatest(s.contact_at, least(new.reported_at, now())),
        live_contact_at = CASE WHEN new.live
                               THEN greatest(s.live_contact_at, least(now(), now() - (%(now)s - new.reported_at)))
                               ELSE s.live_contact_at END
-  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(boots)s::bigint[], %(seqs)s::bigint[],
-              %(ats)s::timestamptz[], %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[],
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(reported_lives)s::bigint[], %(boots)s::bigint[],
+              %(seqs)s::bigint[], %(ats)s::timestamptz[], %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[],
               %(epochs)s::bigint[], %(outputs)s::bool[], %(next_ss)s::bigint[], %(fws)s::text[],
-              %(reported_lives)s::bool[], %(run_lasts)s::bigint[])
-       AS new (unit_id, life, boot, seq, at, reported_at, unit_ts, mode, epoch, output, next_s, fw, live, run_last)
+              %(were_live)s::bool[], %(run_lasts)s::bigint[])
+       AS new (unit_id, life, reported_life, boot, seq, at, reported_at, unit_ts, mode, epoch, output, next_s, fw, live,
+               run_last)
  WHERE s.unit_id = new.unit_id;
 
 -- :run
