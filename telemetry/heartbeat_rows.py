@@ -19,10 +19,10 @@ from storage.arrays import NULL, microseconds
 REAL_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
 FLAG_READINGS = ("tamper", "lvd")
 NAMED_READINGS = (*REAL_READINGS, "energy_wh", *FLAG_READINGS)
-COLUMNS, REALS = frozenset(NAMED_READINGS), frozenset(REAL_READINGS)
+COLUMNS = frozenset(NAMED_READINGS)
 
 REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
-"""What a `real` column holds, besides zero."""
+"""What a `real` column holds, besides zero. `energy_wh` could hold more, but no sum or mean of it could."""
 
 CODES = {Mode.ENABLED: b"e", Mode.DISABLED: b"d", Mode.OFFLINE_DISABLED: b"o"}
 
@@ -68,7 +68,7 @@ def _row(beat: Beat) -> bytes:
     at = arrived if beat.at is beat.received_at else microseconds(beat.at)
     ts, mode = beat.unit_ts, CODES[beat.mode]
     readings, further = beat.readings, None
-    if not (readings.keys() <= COLUMNS and all(map(_fits, readings, readings.values()))):
+    if not (readings.keys() <= COLUMNS and all(map(_fits, readings.values()))):
         further = {name: value for name, value in readings.items() if not _has_column(name, value)}
         readings = {name: value for name, value in readings.items() if name not in further}
     return b"".join(
@@ -110,9 +110,9 @@ def _text(encoded: bytes) -> bytes:
 
 
 def _has_column(name: str, value: float) -> bool:
-    return name in COLUMNS and _fits(name, value)
+    return name in COLUMNS and _fits(value)
 
 
-def _fits(name: str, value: float) -> bool:
+def _fits(value: float) -> bool:
     """Whether a column holds the value; one that does not is kept beside the columns."""
-    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0 or name not in REALS
+    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0
