@@ -20,10 +20,10 @@ from storage.arrays import NULL, microseconds
 REAL_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
 FLAG_READINGS = ("tamper", "lvd")
 NAMED_READINGS = (*REAL_READINGS, "energy_wh", *FLAG_READINGS)
-COLUMNS, REALS = frozenset(NAMED_READINGS), frozenset(REAL_READINGS)
+COLUMNS = frozenset(NAMED_READINGS)
 
 REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
-"""What a `real` column holds, besides zero."""
+"""What a `real` column holds, besides zero. `energy_wh` could hold more, but no sum or mean of it could."""
 
 CODES = {Mode.ENABLED: b"e", Mode.DISABLED: b"d", Mode.OFFLINE_DISABLED: b"o"}
 
@@ -32,7 +32,7 @@ TRAILER = struct.pack("!h", -1)
 FIELDS = 12 + len(NAMED_READINGS)
 
 _NAMES = struct.Struct("!hiqiqiqiiihiqiqiqic").pack
-_WITHOUT_TS = struct.Struct("!hiqiqiiihiqiqiqic").pack
+_WITHOUT_TS = struct.Struct("!hiqiqiiiihiqiqiqic").pack
 _REAL = struct.Struct("!if").pack
 _REALS = struct.Struct("!" + "if" * len(REAL_READINGS)).pack
 _DOUBLE = struct.Struct("!id").pack
@@ -123,9 +123,9 @@ def _all_fit(values: Iterable[float]) -> bool:
 
 
 def _has_column(name: str, value: float) -> bool:
-    return name in COLUMNS and _fits(name, value)
+    return name in COLUMNS and _fits(value)
 
 
-def _fits(name: str, value: float) -> bool:
+def _fits(value: float) -> bool:
     """Whether a column holds the value; one that does not is kept beside the columns."""
-    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0 or name not in REALS
+    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0

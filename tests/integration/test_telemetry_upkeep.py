@@ -99,6 +99,21 @@ async def test_late_heartbeats_correct_hours_that_were_summed_up(pool: Pool, dat
     assert await hours(pool) == [(last_week, 1, 1, 11.0, 11.0, 11.0), (HOUR, 2, 2, 12.0, 14.0, 26.0)]
 
 
+async def test_readings_beyond_all_sums_spoil_no_hour(pool: Pool, database: Database) -> None:
+    """One unit's nonsense would otherwise stop the summing up of the whole fleet, for ever."""
+    absurd = [beat(seq, HOUR)._replace(readings={"energy_wh": 1.7e308}) for seq in (1, 2)]
+    await store(pool, [*absurd, beat(3, HOUR, 12.0)])
+
+    before = await hours(pool)
+    await roll_up(pool, database)
+
+    assert before == [(HOUR, 3, 1, 12.0, 12.0, 12.0)]
+    assert await hours(pool) == before
+    async with pool.transaction() as conn:
+        [_, *kept] = await heartbeats.of_unit(conn, 1, since=HOUR, until=NOW, limit=9)
+    assert [one.readings for one in kept] == [{"energy_wh": 1.7e308}] * 2
+
+
 async def test_an_hour_without_heartbeats_has_no_row(pool: Pool, database: Database) -> None:
     await store(pool, [beat(1, HOUR), beat(2, HOUR + timedelta(hours=2))])
     await roll_up(pool, database)
