@@ -17,13 +17,17 @@ from pydantic_core import to_json
 from protocol.messages import Mode
 from storage.arrays import NULL, microseconds
 
-REAL_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
+SHORT_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
 FLAG_READINGS = ("tamper", "lvd")
-NAMED_READINGS = (*REAL_READINGS, "energy_wh", *FLAG_READINGS)
+SCALED_READINGS = (*SHORT_READINGS, "energy_wh")
+NAMED_READINGS = (*SCALED_READINGS, *FLAG_READINGS)
 COLUMNS = frozenset(NAMED_READINGS)
 
-REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
-"""What a `real` column holds, besides zero. `energy_wh` could hold more, but no sum or mean of it could."""
+SCALE = 100
+"""Columns hold readings in hundredths, whole; what is finer or larger stands beside them in full."""
+
+SHORT_MAX, LONG_MAX = 2**15 - 1, 2**53
+"""The most hundredths that a column of `SHORT_READINGS` and that of `energy_wh` takes, up or down."""
 
 CODES = {Mode.ENABLED: b"e", Mode.DISABLED: b"d", Mode.OFFLINE_DISABLED: b"o"}
 
@@ -33,13 +37,13 @@ FIELDS = 12 + len(NAMED_READINGS)
 
 _NAMES = struct.Struct("!hiqiqiqiiihiqiqiqic").pack
 _WITHOUT_TS = struct.Struct("!hiqiqiiiihiqiqiqic").pack
-_REAL = struct.Struct("!if").pack
-_REALS = struct.Struct("!" + "if" * len(REAL_READINGS)).pack
-_DOUBLE = struct.Struct("!id").pack
+_INT8 = struct.Struct("!iq").pack
+_SHORT = struct.Struct("!ih").pack
+_SHORTS = struct.Struct("!" + "ih" * len(SHORT_READINGS)).pack
 _BOOLS = {None: NULL, False: b"\0\0\0\1\0", True: b"\0\0\0\1\1"}
-_NO_FLAGS = NULL * len(FLAG_READINGS)
+_NO_ENERGY_NO_FLAGS = NULL * (1 + len(FLAG_READINGS))
 _TEXT = struct.Struct("!i").pack
-_all_reals = itemgetter(*REAL_READINGS)
+_all_shorts = itemgetter(*SHORT_READINGS)
 
 
 Beat = tuple[
@@ -73,59 +77,56 @@ def _row(beat: Beat) -> bytes:
     code = CODES[mode]
     names = (
         _WITHOUT_TS(FIELDS, 8, at, 8, arrived, -1, 4, unit_id, 2, life, 8, boot, 8, seq, 8, epoch, 1, code)
-        if ts is None
+        if ts is None or at != arrived  # then `at` is the unit's own time
         else _NAMES(FIELDS, 8, at, 8, arrived, 8, ts, 4, unit_id, 2, life, 8, boot, 8, seq, 8, epoch, 1, code)
     )
-    further = None
-    if not (readings.keys() <= COLUMNS and _all_fit(readings.values())):
-        further = {name: value for name, value in readings.items() if not _has_column(name, value)}
-        readings = {name: value for name, value in readings.items() if name not in further}
+    measured, further = _measured(readings)
     return (
         names
         + _BOOLS[output]
         + (NULL if fw is None else _text(fw.encode()))
         + (_extra(further, fields) if further or fields else NULL)
-        + _measured(readings)
+        + measured
     )
 
 
-def _measured(readings: Mapping[str, float | bool]) -> bytes:
-    """Pack the named readings; all the reals are there in most heartbeats."""
-    get = readings.get
+def _measured(readings: Mapping[str, float | bool]) -> tuple[bytes, Mapping[str, float | bool]]:
+    """Pack the named readings; gives beside them those that their columns do not tell in full."""
     try:
-        v1, v2, v3, v4, v5, v6, v7, v8 = _all_reals(readings)
-        packed = _REALS(4, v1, 4, v2, 4, v3, 4, v4, 4, v5, 4, v6, 4, v7, 4, v8)
-    except KeyError:
-        reals = map(get, REAL_READINGS)
-        packed = b"".join(NULL if value is None else _REAL(4, value) for value in reals)
-    energy = get("energy_wh")
-    packed += NULL if energy is None else _DOUBLE(8, energy)
-    if "tamper" in readings or "lvd" in readings:
-        return packed + b"".join(_BOOLS[get(name)] for name in FLAG_READINGS)  # type: ignore[index]
-    return packed + _NO_FLAGS
+        values = _all_shorts(readings)
+        h1, h2, h3, h4, h5, h6, h7, h8 = hundredths = [round(value * SCALE) for value in values]
+        packed = _SHORTS(2, h1, 2, h2, 2, h3, 2, h4, 2, h5, 2, h6, 2, h7, 2, h8)
+        if len(readings) == len(values) and [number / SCALE for number in hundredths] == [*values]:
+            return packed + _NO_ENERGY_NO_FLAGS, {}
+    except (KeyError, OverflowError, struct.error):
+        shorts = (_hundredths(readings.get(name), SHORT_MAX) for name in SHORT_READINGS)
+        packed = b"".join(NULL if number is None else _SHORT(2, number) for number in shorts)
+    energy = _hundredths(readings.get("energy_wh"), LONG_MAX)
+    packed += NULL if energy is None else _INT8(8, energy)
+    packed += b"".join(_BOOLS[readings.get(name)] for name in FLAG_READINGS)  # type: ignore[index]
+    return packed, {name: value for name, value in readings.items() if not _told(name, value)}
 
 
-def _extra(further: Mapping[str, float | bool] | None, fields: Mapping[str, Any]) -> bytes:
+def _hundredths(value: float | None, most: int) -> int | None:
+    """Give what a column holds of a reading; None when that is nothing."""
+    if value is None or not -most <= value * SCALE <= most:
+        return None
+    return round(value * SCALE)
+
+
+def _told(name: str, value: float) -> bool:
+    """Whether a column tells this reading in full."""
+    if name in FLAG_READINGS:
+        return True
+    most = LONG_MAX if name == "energy_wh" else SHORT_MAX
+    number = _hundredths(value, most) if name in COLUMNS else None
+    return number is not None and number / SCALE == value
+
+
+def _extra(further: Mapping[str, float | bool], fields: Mapping[str, Any]) -> bytes:
     extra = {name: part for name, part in (("readings", further), ("fields", fields)) if part}
     return _text(b"\x01" + to_json(extra))
 
 
 def _text(encoded: bytes) -> bytes:
     return _TEXT(len(encoded)) + encoded
-
-
-def _all_fit(values: Iterable[float]) -> bool:
-    """Whether every column holds its value: a loop without calls, for it is run over all that is measured."""
-    for value in values:
-        if not (REAL_MIN <= value <= REAL_MAX or value == 0 or -REAL_MAX <= value <= -REAL_MIN):
-            return False
-    return True
-
-
-def _has_column(name: str, value: float) -> bool:
-    return name in COLUMNS and _fits(value)
-
-
-def _fits(value: float) -> bool:
-    """Whether a column holds the value; one that does not is kept beside the columns."""
-    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0

@@ -12,7 +12,7 @@ from protocol.messages import Mode
 from storage.arrays import int4s, timestamps
 from storage.sql import Connection, execute, load, rows, value
 from telemetry import heartbeat_rows
-from telemetry.heartbeat_rows import NAMED_READINGS, copied
+from telemetry.heartbeat_rows import FLAG_READINGS, SCALE, SCALED_READINGS, copied
 
 OLDEST_S = 45 * 86_400
 """A unit's time is plausible from so many seconds before arrival …"""
@@ -60,10 +60,8 @@ class Heartbeat(NamedTuple):
         """Build from a row of `heartbeat`."""
         fields = (row["extra"] or {}).get("fields", {})
         return cls(
-            **{
-                name: row[name]
-                for name in ("unit_id", "at", "received_at", "unit_ts", "life", "boot", "seq", "epoch")
-            },
+            **{name: row[name] for name in ("unit_id", "at", "received_at", "life", "boot", "seq", "epoch")},
+            unit_ts=_unit_ts(row),
             mode=MODES[row["mode"]],
             output=row["output"],
             fw=row["fw"],
@@ -75,8 +73,13 @@ class Heartbeat(NamedTuple):
 def taken_readings(row: DictRow) -> dict[str, float | bool]:
     """Take the readings out of a row of `heartbeat`, out of columns and `extra` alike."""
     extra = row.pop("extra") or {}
-    named = {name: value for name in NAMED_READINGS if (value := row.pop(name)) is not None}
-    return named | {name: _number(value) for name, value in extra.get("readings", {}).items()}
+    scaled = {name: row.pop(f"{name}_x100") for name in SCALED_READINGS}
+    flags = {name: row.pop(name) for name in FLAG_READINGS}
+    return (
+        {name: number / SCALE for name, number in scaled.items() if number is not None}
+        | {name: flag for name, flag in flags.items() if flag is not None}
+        | {name: _number(value) for name, value in extra.get("readings", {}).items()}
+    )
 
 
 def placed_at(unit_ts: int | None, received_at: datetime) -> datetime:
@@ -130,6 +133,13 @@ async def of_unit(
         seq=seq,
         limit=limit,
     )
+
+
+def _unit_ts(row: DictRow) -> int | None:
+    """Give what the unit's clock said: it stands in `at` where it is plausible."""
+    told = row["at"] != row["received_at"]
+    unit_ts: int | None = round(row["at"].timestamp()) if told else row["unit_ts"]
+    return unit_ts
 
 
 def _hour(moment: datetime) -> datetime:

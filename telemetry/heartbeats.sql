@@ -1,7 +1,8 @@
 -- :append
 -- New heartbeats; whether they are new is known from unit_sequence.
 COPY heartbeat (at, received_at, unit_ts, unit_id, life, boot, seq, epoch, mode, output, fw, extra,
-                battery_v, battery_a, panel_v, panel_a, load_a, soc_pct, temp_c, rssi_dbm, energy_wh, tamper, lvd)
+                battery_v_x100, battery_a_x100, panel_v_x100, panel_a_x100, load_a_x100, soc_pct_x100, temp_c_x100,
+                rssi_dbm_x100, energy_wh_x100, tamper, lvd)
 FROM STDIN (FORMAT BINARY);
 
 -- :noted_before

@@ -76,8 +76,8 @@ UPDATE unit_status s
 -- The status of units, with the readings of their newest report, which stands in `heartbeat` as long as it is kept.
 SELECT s.unit_id, s.contact_at, s.live_contact_at, s.live_online_at, s.reported_at, s.reported_live, s.unit_ts, s.mode,
        s.epoch, s.output, s.next_s, s.fw, s.presence, s.presence_at, s.life, s.boot, s.seq, now() AS read_at,
-       h.extra, h.battery_v, h.battery_a, h.panel_v, h.panel_a, h.load_a, h.soc_pct, h.temp_c, h.rssi_dbm, h.energy_wh,
-       h.tamper, h.lvd
+       h.extra, h.battery_v_x100, h.battery_a_x100, h.panel_v_x100, h.panel_a_x100, h.load_a_x100, h.soc_pct_x100,
+       h.temp_c_x100, h.rssi_dbm_x100, h.energy_wh_x100, h.tamper, h.lvd
   FROM unit_status s
   LEFT JOIN LATERAL (
        SELECT * FROM heartbeat h

@@ -3,15 +3,15 @@
 CREATE MATERIALIZED VIEW heartbeat_hourly
 WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT unit_id, time_bucket('1 hour', at) AS hour, count(*) AS heartbeats,
-       count(battery_v) AS battery_v_n, min(battery_v) AS battery_v_min, max(battery_v) AS battery_v_max, sum(battery_v::double precision) AS battery_v_sum,
-       count(battery_a) AS battery_a_n, min(battery_a) AS battery_a_min, max(battery_a) AS battery_a_max, sum(battery_a::double precision) AS battery_a_sum,
-       count(panel_v) AS panel_v_n, min(panel_v) AS panel_v_min, max(panel_v) AS panel_v_max, sum(panel_v::double precision) AS panel_v_sum,
-       count(panel_a) AS panel_a_n, min(panel_a) AS panel_a_min, max(panel_a) AS panel_a_max, sum(panel_a::double precision) AS panel_a_sum,
-       count(load_a) AS load_a_n, min(load_a) AS load_a_min, max(load_a) AS load_a_max, sum(load_a::double precision) AS load_a_sum,
-       count(soc_pct) AS soc_pct_n, min(soc_pct) AS soc_pct_min, max(soc_pct) AS soc_pct_max, sum(soc_pct::double precision) AS soc_pct_sum,
-       count(temp_c) AS temp_c_n, min(temp_c) AS temp_c_min, max(temp_c) AS temp_c_max, sum(temp_c::double precision) AS temp_c_sum,
-       count(rssi_dbm) AS rssi_dbm_n, min(rssi_dbm) AS rssi_dbm_min, max(rssi_dbm) AS rssi_dbm_max, sum(rssi_dbm::double precision) AS rssi_dbm_sum,
-       count(energy_wh) AS energy_wh_n, min(energy_wh) AS energy_wh_min, max(energy_wh) AS energy_wh_max, sum(energy_wh::double precision) AS energy_wh_sum
+       count(battery_v_x100) AS battery_v_n, (min(battery_v_x100) / 100.0)::real AS battery_v_min, (max(battery_v_x100) / 100.0)::real AS battery_v_max, (sum(battery_v_x100) / 100.0)::double precision AS battery_v_sum,
+       count(battery_a_x100) AS battery_a_n, (min(battery_a_x100) / 100.0)::real AS battery_a_min, (max(battery_a_x100) / 100.0)::real AS battery_a_max, (sum(battery_a_x100) / 100.0)::double precision AS battery_a_sum,
+       count(panel_v_x100) AS panel_v_n, (min(panel_v_x100) / 100.0)::real AS panel_v_min, (max(panel_v_x100) / 100.0)::real AS panel_v_max, (sum(panel_v_x100) / 100.0)::double precision AS panel_v_sum,
+       count(panel_a_x100) AS panel_a_n, (min(panel_a_x100) / 100.0)::real AS panel_a_min, (max(panel_a_x100) / 100.0)::real AS panel_a_max, (sum(panel_a_x100) / 100.0)::double precision AS panel_a_sum,
+       count(load_a_x100) AS load_a_n, (min(load_a_x100) / 100.0)::real AS load_a_min, (max(load_a_x100) / 100.0)::real AS load_a_max, (sum(load_a_x100) / 100.0)::double precision AS load_a_sum,
+       count(soc_pct_x100) AS soc_pct_n, (min(soc_pct_x100) / 100.0)::real AS soc_pct_min, (max(soc_pct_x100) / 100.0)::real AS soc_pct_max, (sum(soc_pct_x100) / 100.0)::double precision AS soc_pct_sum,
+       count(temp_c_x100) AS temp_c_n, (min(temp_c_x100) / 100.0)::real AS temp_c_min, (max(temp_c_x100) / 100.0)::real AS temp_c_max, (sum(temp_c_x100) / 100.0)::double precision AS temp_c_sum,
+       count(rssi_dbm_x100) AS rssi_dbm_n, (min(rssi_dbm_x100) / 100.0)::real AS rssi_dbm_min, (max(rssi_dbm_x100) / 100.0)::real AS rssi_dbm_max, (sum(rssi_dbm_x100) / 100.0)::double precision AS rssi_dbm_sum,
+       count(energy_wh_x100) AS energy_wh_n, (min(energy_wh_x100) / 100.0)::double precision AS energy_wh_min, (max(energy_wh_x100) / 100.0)::double precision AS energy_wh_max, (sum(energy_wh_x100) / 100.0)::double precision AS energy_wh_sum
   FROM heartbeat
  GROUP BY unit_id, time_bucket('1 hour', at)
 WITH NO DATA;
