@@ -1,6 +1,7 @@
 # Words that a newcomer needs; `make` alone lists them. POSIX sh only: a bare machine has nothing else.
 PYTHON ?= python3
 UNITS ?= 50
+GATEWAYS ?= 1
 DURATION ?=
 JSON ?=
 ONLY ?=
@@ -31,8 +32,8 @@ test-timescale: $(READY) ## unit and integration tests on the server of HELIOGRA
 	@test -n "$$HELIOGRAPH_TEST_DATABASE_URL" || { echo 'Name a server: HELIOGRAPH_TEST_DATABASE_URL=postgresql://superuser:password@host:port/postgres make test-timescale' >&2; exit 1; }
 	$(RUN) -m pytest tests/unit tests/integration $(ARGS)
 
-demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 DURATION=30 JSON=out.json)
-	$(RUN) -m deploy.local demo --units $(UNITS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))
+demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 GATEWAYS=2 DURATION=30 JSON=out.json)
+	$(RUN) -m deploy.local demo --units $(UNITS) --gateways $(GATEWAYS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))
 
 bench: $(READY) ## measure, beside the baselines (ONLY=ingest)
 	$(RUN) -m bench $(ONLY)

@@ -100,6 +100,11 @@ def performance_table() -> str:
     return _table(("figure", "unit", "goal", *columns), performance.figures())
 
 
+def profile_table() -> str:
+    """Tell where a heartbeat's time goes, on both engines side by side."""
+    return _table(("part", "what", *performance.ENGINES), performance.profile())
+
+
 def circumstances_table() -> str:
     """Tell where and when it was measured."""
     return _table(("", *performance.ENGINES), performance.circumstances())
@@ -111,6 +116,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "lifecycle": lifecycle_table,
     "metrics": metrics_table,
     "performance": performance_table,
+    "profile": profile_table,
     "reasons": reasons_table,
     "settings": settings_table,
     "states": state_drawing,

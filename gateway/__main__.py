@@ -17,6 +17,7 @@ from gateway.ingest import Ingest
 from gateway.tenure import Tenure
 from gateway.uplink import Uplink
 from gateway.watchdog import Watchdog
+from registry import access_list
 from runtime import logs
 from runtime.entry import enter
 from runtime.garbage import collect_rarely
@@ -54,7 +55,7 @@ def main(
     logs.configure("gateway")
     collect_rarely()
     served = partition_range(partitions)
-    asyncio.run(serve(name or f"gateway-{served[0]}-{served[-1]}", served))
+    asyncio.run(serve(name or access_list.gateway(served), served))
 
 
 async def serve(name: str, partitions: range) -> None:
@@ -65,7 +66,7 @@ async def serve(name: str, partitions: range) -> None:
         days = Days(pool)
         ingest = Ingest(name, gateway, commands, pool, days)
         uplink = Uplink(name, partitions, broker, gateway, ingest)
-        downlink = Downlink(name.replace("gateway", "downlink", 1), broker, gateway)
+        downlink = Downlink(access_list.downlink(name), broker, gateway)
         dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
         upkeep = Upkeep(pool, read(Keeping))
         reaper = Reaper(name, pool, commands)

@@ -53,8 +53,8 @@ class Uplink:
                 tasks = [
                     group.create_task(session.keep_alive(self._gateway.gateway_keepalive_s)),
                     group.create_task(_fail_when_ended(session)),
+                    group.create_task(self._begin(session)),
                 ]
-                await self._begin(session)
                 await stop.wait()
                 await self._ingest.finished.wait()
                 for task in tasks:
@@ -87,16 +87,21 @@ class Uplink:
         return session
 
     async def _begin(self, session: Session) -> None:
-        """Wait to be let in, and subscribe."""
+        """Wait to be let in, and subscribe.
+
+        The answer to a subscription stands behind all that waited for this session, which is taken
+        in as fast as the database admits: no time limit would be right. A dead broker is the
+        session's to notice.
+        """
         try:
             async with asyncio.timeout(CONNECT_S):
                 welcome = await session.accepted
-                log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
-                if not welcome.session_present:
-                    self._ingest.nothing_queued()
-                await self._subscribe(session)
         except TimeoutError:
             raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+        log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+        if not welcome.session_present:
+            self._ingest.nothing_queued()
+        await self._subscribe(session)
         self._tell(subscribed=True)
 
     async def _subscribe(self, session: Session) -> None:
