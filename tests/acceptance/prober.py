@@ -156,7 +156,7 @@ def lets_in(system: System, login: str, password: str | None = None, *, client_i
 
 
 def _admit_prober(stack: Stack) -> None:
-    access, logins = stack.mqtt.logins.with_name("access"), stack.folder.path / "backend-logins"
+    access, logins = stack.mqtt.logins.with_name("access"), stack.mqtt.backend
     rule = f"\nuser {PROBER}\ntopic write #\n"
     write_private(access, access.read_text(encoding="ascii") + rule, owner=servers_account())
     write_private(logins, logins.read_text(encoding="ascii") + broker.login(PROBER, PASSWORD))

@@ -147,7 +147,7 @@ def test_two_gateways_over_the_same_units_store_once_and_send_once(tmp_path: Pat
         assert sum(gateway.published() for gateway in both) == ordered
         assert stack.query("SELECT max(attempt) FROM command") == [(1,)]
         assert most_often_heard(truth) == 1, "a unit heard a command twice"
-        assert "deadlock detected" not in stack.database.child.log.read_text()
+        assert "deadlock detected" not in stack.folder.log("postgres").read_text()
         assert all("service_interrupted" not in gateway.child.last_words(1000) for gateway in both)
 
 
