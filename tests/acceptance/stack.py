@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -17,8 +17,9 @@ from urllib.request import urlopen
 import psycopg
 from psycopg.rows import TupleRow
 
+from bench.stack import Addressed
 from deploy.local import broker, logins, postgres
-from deploy.local.account import servers_account
+from deploy.local.account import Account, servers_account
 from deploy.local.folder import Folder, open_folder
 from deploy.local.postgres import Role
 from deploy.local.processes import Child, until
@@ -28,11 +29,14 @@ READY_S = 30.0
 Key = tuple[str, int, int, int]
 """(imei, life, boot, seq): the name of a heartbeat for ever."""
 
+ServeDatabase = Callable[[Folder, Account], AbstractContextManager[Addressed]]
+"""Runs or lends an empty database, as `postgres.serve` does."""
+
 
 class Stack:
     """PostgreSQL and Mosquitto of its own, migrated; gateway and API are started by the tests."""
 
-    def __init__(self, folder: Folder, database: postgres.Server, mqtt: broker.Server) -> None:
+    def __init__(self, folder: Folder, database: Addressed, mqtt: broker.Server) -> None:
         self.folder = folder
         self.database = database
         self.mqtt = mqtt
@@ -168,13 +172,13 @@ def following(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
+def running(serve_database: ServeDatabase = postgres.serve) -> Iterator[Stack]:
     """Run a stack in a folder of its own until the block ends."""
     account = servers_account()
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp"))
         folder = open_folder(Path(home), account)
-        database = stack.enter_context(postgres.serve(folder, account))
+        database = stack.enter_context(serve_database(folder, account))
         mqtt = stack.enter_context(broker.serve(folder, account))
         system = Stack(folder, database, mqtt)
         system.run("storage", "migrate")
