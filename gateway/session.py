@@ -191,15 +191,15 @@ class Session(asyncio.Protocol):
                 packet = bytes(memoryview(self._buffer)[start : start + size])
                 start += size
                 self._take(packet)
-        except (ValueError, IndexError) as error:
-            self._abort(BrokerGone("The broker sent a packet that is none.", why=str(error)))
+        except Exception as error:  # noqa: BLE001 - asyncio would call it a lost connection: we would begin anew for ever
+            self._abort(error)
         del self._buffer[:start]
 
     def _take(self, packet: bytes) -> None:
         if packet[0] >> 4 == PUBLISH:
             self._deliver(_read_publish(self, packet))
         else:
-            self._handle(mqtt5.read(memoryview(packet))[0])
+            self._handle(_read_control(packet))
 
     def _handle(self, packet: object) -> None:
         match packet:
@@ -271,7 +271,15 @@ def _packet_size(buffer: bytearray, start: int) -> int:
         if buffer[place] < CONTINUED:
             end = place + 1 + length
             return end - start if end <= len(buffer) else 0
-    raise ValueError("the length of a packet has no end")
+    raise BrokerGone("The broker sent a packet whose length has no end.")
+
+
+def _read_control(packet: bytes) -> object:
+    """Read any packet but a PUBLISH."""
+    try:
+        return mqtt5.read(memoryview(packet))[0]
+    except (ValueError, IndexError) as error:
+        raise BrokerGone("The broker sent a packet that is none.", why=str(error)) from error
 
 
 def _read_publish(session: Session, packet: bytes) -> Delivery:
