@@ -76,9 +76,11 @@ class Stack:
         self.children.append(child)
         return child
 
-    def start_gateway(self) -> Child:
+    def start_gateway(
+        self, *words: str | Path, module: str = "gateway", env: Mapping[str, str] | None = None
+    ) -> Child:
         """Start a gateway and wait until it is subscribed."""
-        child = self.start("gateway")
+        child = self.start(module, *words, env=env)
         ready = until(lambda: child.ended is not None or self.gateway_ready(), READY_S)
         assert ready, child.last_words()
         assert child.ended is None, child.last_words()

@@ -17,12 +17,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from bench import stack as bench
-from deploy.local import broker, given, postgres
+from deploy.local import broker, given
 from deploy.local.account import Account, servers_account
 from deploy.local.folder import Folder, write_private
 from deploy.local.postgres import Role
 from protocol.identity import Imei
 from tests.acceptance.stack import Stack, running
+from tests.nemesis import server
 from tests.nemesis.load import Load, Message
 from tests.nemesis.rows import CannotTry
 
@@ -42,6 +43,12 @@ class Ground:
     def load(self, messages: Iterator[Message], per_second: float, *, place: int = 0) -> Load:
         """Give a connection that publishes these from when it is entered; several need a place each."""
         return Load(self.stack.mqtt.port, (bench.PUBLISHERS[place], self.password), messages, per_second)
+
+    @property
+    def server(self) -> server.Server:
+        """The database server that may come to harm, of a ground with `own_server`."""
+        assert isinstance(self.stack.database, server.Server)
+        return self.stack.database
 
     def port(self, variable: str) -> int:
         """Give the port that an address of the environment names."""
@@ -82,9 +89,9 @@ def _own(folder: Folder, account: Account) -> Iterator[bench.Addressed]:
     url = _given()
     if url and given.timescale(url):
         raise CannotTry(f"A TimescaleDB that may come to harm is needed: name its programs in {PROGRAMS}.")
-    with postgres.serve(folder, account, programs()) as server:
-        given.extend(server.url(Role.SUPERUSER))
-        yield server
+    with server.serve(folder, account, programs()) as ours:
+        given.extend(ours.url(Role.SUPERUSER))
+        yield ours
 
 
 @contextmanager

@@ -109,6 +109,11 @@ class Load:
         self._over.set()
         self._thread.join()
 
+    @property
+    def ended(self) -> bool:
+        """Whether everything was said and acknowledged, or cannot be."""
+        return not self._thread.is_alive()
+
     def finish(self, seconds: float = TAKEN_S) -> None:
         """Say no more, and wait until the broker has acknowledged everything; raises `NotTaken`."""
         self._enough.set()
@@ -116,7 +121,7 @@ class Load:
 
     def await_end(self, seconds: float) -> None:
         """Wait until everything was said and acknowledged; raises `NotTaken`."""
-        if not until(lambda: not self._thread.is_alive(), seconds):
+        if not until(lambda: self.ended, seconds):
             raise NotTaken("The broker did not acknowledge the load in time.", waiting=len(self._waiting))
         if self._failed is not None:
             raise self._failed

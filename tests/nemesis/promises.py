@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.nemesis import gateway_kills
+from tests.nemesis import books, gateway_kills
 from tests.nemesis.rows import Promise
 
 PROMISES: Mapping[str, Promise] = {
     "R1": gateway_kills.at_random,
+    "R1.points": gateway_kills.at_points,
+    "R2": gateway_kills.said_again,
+    "R4": books.add_up,
 }
