@@ -53,9 +53,14 @@ async def together(services: Mapping[str, Service], stop: asyncio.Event) -> None
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait so long, or until stop is asked; true when it was."""
+    """Wait so long, or until the event is set; true when it was.
+
+    Not by `asyncio.wait_for`: before Python 3.12 it swallows a cancellation that comes with the event,
+    and whoever was to end with the failing service goes on alone.
+    """
     try:
-        await asyncio.wait_for(stop.wait(), timeout=seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     except TimeoutError:
         return False
     return True
