@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.nemesis import books, gateway_kills
+from tests.nemesis import books, gateway_kills, leaks, poison, subscriptions, zombies
 from tests.nemesis.rows import Promise
 
 PROMISES: Mapping[str, Promise] = {
@@ -12,4 +12,8 @@ PROMISES: Mapping[str, Promise] = {
     "R1.points": gateway_kills.at_points,
     "R2": gateway_kills.said_again,
     "R4": books.add_up,
+    "R5": poison.in_every_place,
+    **subscriptions.PROMISES,
+    **zombies.PROMISES,
+    "R10": leaks.seen,
 }
