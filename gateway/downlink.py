@@ -18,6 +18,7 @@ from gateway.drops import Drops
 from gateway.session import BAD_LOGIN as BAD_LOGIN_CODES
 from gateway.session import BrokerGone, refuses
 from runtime.retry import until_stopped
+from runtime.services import heed
 from runtime.settings import Broker, Gateway
 
 NOBODY_LISTENS = 0x10
@@ -105,6 +106,7 @@ class Downlink:
     async def _hold(self, stop: asyncio.Event) -> None:
         try:
             async with self._connect() as client:
+                heed()
                 self._client = client
                 log.info("downlink_connected", downlink=self._name)
                 try:

@@ -101,7 +101,7 @@ class Watchdog:
         """Run in a thread of its own: a loop that hangs cannot tell."""
         pulse, doomed = Pulse(self._limit), 0
         while not self._over.wait(TICK_S):
-            signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S)
+            signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S / 2)
             doomed += self._doomed
             if pulse.stopped(self._beats) and not self._doomed:
                 log.error("event_loop_hangs", ticks=self._limit, exit=HUNG)

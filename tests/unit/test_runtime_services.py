@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from runtime.retry import until_stopped
 from runtime.services import pause
 
 
@@ -30,3 +31,31 @@ async def test_a_cancellation_that_comes_together_with_the_event_is_not_swallowe
 
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def swallow(event: asyncio.Event) -> None:
+    """Do what libraries do on Python 3.11: take a cancellation for an answer."""
+    try:
+        await event.wait()
+    except asyncio.CancelledError:
+        return
+
+
+async def test_a_cancellation_that_was_swallowed_on_the_way_counts_at_the_next_pause() -> None:
+    async def work() -> None:
+        await swallow(asyncio.Event())
+        await pause(asyncio.Event(), 60)
+
+    await ends_when_cancelled(asyncio.create_task(work()))
+
+
+async def test_work_that_swallowed_its_cancellation_is_not_begun_anew() -> None:
+    await ends_when_cancelled(asyncio.create_task(until_stopped("work", swallow, asyncio.Event())))
+
+
+async def ends_when_cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel it once, when it waits."""
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
