@@ -4,6 +4,8 @@ UNITS ?= 50
 DURATION ?=
 JSON ?=
 ONLY ?=
+SEED ?=
+SIZE ?=
 ARGS ?=
 
 VENV := .venv
@@ -11,7 +13,7 @@ READY := $(VENV)/ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-timescale demo bench documents
+.PHONY: help setup check test test-timescale test-faults demo bench documents
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r word meaning; do printf '%-16s %s\n' "$$word" "$$meaning"; done
@@ -36,6 +38,9 @@ demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 DURATION=30 
 
 bench: $(READY) ## measure, beside the baselines (ONLY=ingest)
 	$(RUN) -m bench $(ONLY)
+
+test-faults: $(READY) ## try every promise by kills, cuts and full disks (ONLY="R1 R7" SEED=7 SIZE=short)
+	$(RUN) -m tests.nemesis $(ONLY) $(if $(SEED),--seed $(SEED)) $(if $(SIZE),--size $(SIZE))
 
 documents: $(READY) ## write the generated parts of docs/ anew
 	$(RUN) -m deploy.documents

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "bench" / "results.json"
-ENGINES = ("plain PostgreSQL", "TimescaleDB")
+from deploy import measured
+
+RESULTS = "results.json"
 MARKS = {True: "yes", False: "**no**", None: ""}
 
 
 def figures() -> list[tuple[str, ...]]:
     """Give a row per figure: key, unit, goal, and value with met, n and losses for each engine."""
-    documents = _documents()
+    documents = measured.documents(RESULTS)
     keys = sorted({key for document in documents for key in document.get("results", {})})
     return [_row(key, [document.get("results", {}).get(key) for document in documents]) for key in keys]
 
 
 def circumstances() -> list[tuple[str, ...]]:
     """Give a row per fact of where and how it was measured, for each engine."""
-    documents = _documents()
-    facts = [_facts(document) for document in documents]
-    return [(name, *(fact.get(name, "-") for fact in facts)) for name in facts[0]]
-
-
-def _documents() -> list[dict[str, Any]]:
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return [found, found.get("timescale", {})]
+    return measured.circumstances(RESULTS, {"rounds": lambda entry: str(len(entry["runs"]))})
 
 
 def _row(key: str, entries: list[dict[str, Any] | None]) -> tuple[str, ...]:
@@ -46,19 +38,3 @@ def _cells(entry: dict[str, Any] | None) -> tuple[str, str, str]:
         return ("-", "", "")
     losses = f"{entry['lost']} / {entry['duplicates']} of {entry['n']:,}"
     return (f"{entry['value']:,g}", MARKS[entry["met"]], losses)
-
-
-def _facts(document: dict[str, Any]) -> dict[str, str]:
-    if not document:
-        return {}
-    machine, versions = document["machine"], document["versions"]
-    results = document["results"].values()
-    return {
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
-        "system": machine["system"],
-        "load before": " ".join(map(str, machine["load_average_before"])),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "dates": ", ".join(sorted({entry.get("date", document["date"])[:10] for entry in results})),
-        "commits": ", ".join(sorted({(entry.get("commit") or document["commit"])[:7] for entry in results})),
-        "rounds": ", ".join(sorted({str(len(entry["runs"])) for entry in results})),
-    }

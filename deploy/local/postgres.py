@@ -53,6 +53,13 @@ SETTINGS: Mapping[str, str] = {
 """What differs from the defaults; `fsync` and `synchronous_commit` stay on."""
 
 
+PRELOADED: Mapping[str, str] = {
+    "shared_preload_libraries": "timescaledb",
+    "timescaledb.telemetry_level": "off",
+}
+"""Added where TimescaleDB is installed: it works in no other way."""
+
+
 class PostgresFailed(Unavailable):
     """PostgreSQL does not start."""
 
@@ -105,6 +112,11 @@ def serve(folder: Folder, account: Account, programs: Path | None = None) -> Ite
         yield server
     finally:
         server.child.end(FAST_SHUTDOWN)
+
+
+def timescale(binaries: Path) -> Path | None:
+    """Find what describes TimescaleDB among a server's files."""
+    return next(binaries.parent.rglob("timescaledb.control"), None)
 
 
 def _binaries(home: Path, account: Account) -> Path:
@@ -176,7 +188,7 @@ def _start(binaries: Path, data: Path, folder: Folder, account: Account) -> Serv
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         port = folder.port("postgres")
-        wanted = {**SETTINGS, **_preloaded(binaries), "port": str(port)}
+        wanted = {**SETTINGS, **(PRELOADED if timescale(binaries) else {}), "port": str(port)}
         settings = [f"--{name}={value}" for name, value in wanted.items()]
         argv: list[str | Path] = [binaries / "postgres", "-D", data, *settings]
         log = folder.log("postgres")
@@ -191,12 +203,6 @@ def _start(binaries: Path, data: Path, folder: Folder, account: Account) -> Serv
             return server
         child.end(FAST_SHUTDOWN)
     raise PostgresFailed("PostgreSQL does not start.", said=child.last_words())
-
-
-def _preloaded(binaries: Path) -> Mapping[str, str]:
-    """Have TimescaleDB loaded where it is installed: it works in no other way."""
-    there = any(binaries.parent.rglob("timescaledb.control"))
-    return {"shared_preload_libraries": "timescaledb", "timescaledb.telemetry_level": "off"} if there else {}
 
 
 def _settled(server: Server) -> bool:

@@ -18,7 +18,7 @@ from tests.nemesis.watching import HIT_S, REDELIVERED, was_hit
 
 UNITS = 500
 PER_SECOND = 1_000
-HITS = {Size.SHORT: 4, Size.FULL: 200}
+HITS = {Size.SHORT: 3, Size.FULL: 200}
 LEAST = {Size.SHORT: 2_000, Size.FULL: 300_000}
 KILLS_PER_HIT = 2  # at most
 ROUNDS = {Size.SHORT: 1, Size.FULL: 10}
