@@ -33,6 +33,9 @@ TICK_S = 1.0
 STALL_S = 60.0
 """Held messages that nobody tried to bring home for so long: thrice what one try and its pause may take."""
 
+PROCESSOR = 0.5
+"""Part of the limit that one call may keep the interpreter, in processor time: on a busy machine that is all of it."""
+
 LAST_WORDS_TICKS = 10
 """Ticks that a stalled gateway has to end by itself."""
 
@@ -101,7 +104,7 @@ class Watchdog:
         """Run in a thread of its own: a loop that hangs cannot tell."""
         pulse, doomed = Pulse(self._limit), 0
         while not self._over.wait(TICK_S):
-            signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S / 2)
+            signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S * PROCESSOR)
             doomed += self._doomed
             if pulse.stopped(self._beats) and not self._doomed:
                 log.error("event_loop_hangs", ticks=self._limit, exit=HUNG)
