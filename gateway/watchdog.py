@@ -34,7 +34,7 @@ STALL_S = 60.0
 """Held messages that nobody tried to bring home for so long: thrice what one try and its pause may take."""
 
 PROCESSOR = 0.5
-"""Part of the limit that one call may keep the interpreter, in processor time: on a busy machine that is all of it."""
+"""So much of the limit a call may keep the interpreter, in processor time: on a busy machine that is all."""
 
 LAST_WORDS_TICKS = 10
 """Ticks that a stalled gateway has to end by itself."""

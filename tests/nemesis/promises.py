@@ -12,6 +12,7 @@ from tests.nemesis import (
     memory,
     outages,
     poison,
+    returns,
     subscriptions,
     zombies,
 )
@@ -32,4 +33,5 @@ PROMISES: Mapping[str, Promise] = {
     "R21.data": crashes.data_full,
     "R21.wal": crashes.journal_full,
     "R22": outages.waits,
+    **returns.PROMISES,
 }

@@ -37,21 +37,22 @@ AWAY_S = 1.0
 """So long the broker stays away."""
 
 NONE = range(0)
+RESIDENT = "process_resident_memory_bytes"
 CONNECTED = "heliograph_gateway_connected"
 NEW = 'heliograph_heartbeats_total{kind="new"}'
 
 
 class Pauses:
-    """Watches how long a gateway's count of new heartbeats stands still; a context manager."""
+    """Watches how long a gateway's count of new heartbeats stands still, and its size; a context manager."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pauses", daemon=True)
-        self.longest_s = self.stored = 0.0
+        self.longest_s = self.stored = self.peak_mb = 0.0
 
     def __enter__(self) -> Self:
-        self.stored = figures(self._stack)[NEW]
+        self._look()
         self._thread.start()
         return self
 
@@ -62,10 +63,16 @@ class Pauses:
     def _watch(self) -> None:
         grew_at = time.monotonic()
         while not self._over.wait(SAMPLE_S):
-            stored, now = figures(self._stack)[NEW], time.monotonic()
-            if stored > self.stored:
-                self.longest_s = max(self.longest_s, now - grew_at)
-                grew_at, self.stored = now, stored
+            before = self.stored
+            self._look()
+            if self.stored > before:
+                self.longest_s = max(self.longest_s, time.monotonic() - grew_at)
+                grew_at = time.monotonic()
+
+    def _look(self) -> None:
+        told = figures(self._stack)
+        self.stored = told.get(NEW, 0.0)
+        self.peak_mb = max(self.peak_mb, told[RESIDENT] / 1e6)
 
 
 Fault = Callable[[Stack, Load, Size], range]
