@@ -22,6 +22,9 @@ LOOP_LAG = Histogram(
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
 )
 CONNECTED = Gauge("heliograph_gateway_connected", "1 while subscribed at the broker")
+DROPPED = Gauge(
+    "heliograph_broker_dropped_messages", "messages that the broker dropped since its start, as it tells"
+)
 BATCH_ROWS = Histogram(
     "heliograph_batch_messages", "messages per transaction", buckets=(1, 10, 50, 100, 500, 1000, 2000, 5000)
 )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import mqtt5
 import structlog
 
 from gateway import metrics
 from gateway.ingest import Ingest
-from gateway.session import BrokerGone, BrokerRefuses, Session
+from gateway.session import CONNECT_S, BrokerGone, BrokerRefuses, Session, dial, introduction
 from protocol.topics import Channel, filters
 from runtime.retry import until_stopped
 from runtime.settings import Broker, Gateway
 
-CONNECT_S = 10.0
 REFUSED = 0x80
 EVERY_PARTITION = range(100)
 UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
@@ -64,25 +62,7 @@ class Uplink:
             session.close()
 
     async def _open(self) -> Session:
-        connect = mqtt5.ConnectPacket(
-            self._name,
-            username=self._name,
-            password=self._gateway.broker_uplink_password.get_secret_value().encode(),
-            clean_start=False,
-            keep_alive=self._gateway.gateway_keepalive_s,
-            session_expiry_interval=self._gateway.gateway_session_expiry_s,
-            receive_max=self._gateway.gateway_window,
-        )
-        tls = ssl.create_default_context(cafile=self._broker.broker_ca_file) if self._broker.tls else None
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                _, session = await asyncio.get_running_loop().create_connection(
-                    lambda: Session(connect, self._ingest.take), self._broker.host, self._broker.port, ssl=tls
-                )
-        except (OSError, TimeoutError) as error:
-            raise BrokerGone(
-                "The broker cannot be reached.", why=str(error) or type(error).__name__
-            ) from error
+        session = await dial(self._broker, introduction(self._name, self._gateway), self._ingest.take)
         self._ingest.connected(session)
         return session
 

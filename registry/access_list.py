@@ -27,7 +27,6 @@ user {gateway}
 topic read scu/v1/+/+/heartbeat
 topic read scu/v1/+/+/ack
 topic read scu/v1/+/+/presence
-topic read $SYS/#
 
 user {downlink}
 topic write scu/v1/+/+/command
