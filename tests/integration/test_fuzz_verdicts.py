@@ -18,8 +18,9 @@ from runtime.clock import now
 from runtime.settings import Commands, Database
 from storage.pool import Pool
 from telemetry import dead_letters, heartbeats, status
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, Verdict, moments
+from telemetry.record import Verdict
 from tests.builders import a_deed, a_newcomer, an_imei, keys
 from tests.fuzz.invariants import delivered
 from tests.fuzz.mutations import COMMAND, message
