@@ -80,7 +80,7 @@ class Ingest:
         self._queue.extend((delivery, at, live and not delivery.retained) for delivery in deliveries)
         if not self._held:
             self._moved_at = time.monotonic()  # nothing waited until now
-        self._held += len(deliveries)
+        self._held += sum(delivery.weight for delivery in deliveries)
         self._arrived.set()
         metrics.RECEIVED.inc(len(deliveries))
         metrics.REDELIVERED.inc(sum(delivery.again for delivery in deliveries))
@@ -229,7 +229,7 @@ class Ingest:
                 by_session.setdefault(reading.delivery.session, []).append(reading.delivery.packet_id)
         for session, packet_ids in by_session.items():
             session.acknowledge(packet_ids)
-        self._held -= len(entries)
+        self._held -= sum(reading.delivery.weight for reading, _ in entries)
         metrics.UNACKNOWLEDGED.dec(len(entries))
         if self._session is not None and self._has_room:
             self._session.resume()

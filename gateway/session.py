@@ -70,6 +70,11 @@ class Delivery(NamedTuple):
     again: bool
     fault: str | None = None
 
+    @property
+    def weight(self) -> int:
+        """What it counts where something is bounded: one, and one more for each whole KiB."""
+        return 1 + (len(self.topic) + len(self.body)) // 1024
+
 
 Sink = Callable[[Sequence[Delivery]], bool]
 """Takes what came at one moment, in order; answers whether there is room for more."""

@@ -129,10 +129,12 @@ class Gateway(Settings):
         default=20_000,
         ge=1,
         le=65_535,
-        description="unacknowledged messages held at most; then reading stops",
+        description="unacknowledged messages held at most, each KiB counting as one; then reading stops",
     )
     gateway_batch_rows: int = Field(
-        default=5_000, ge=1, description="heartbeats and losses in one transaction, about"
+        default=5_000,
+        ge=1,
+        description="heartbeats and losses in one transaction, about; each KiB counts as one",
     )
     gateway_batch_ms: int = Field(
         default=50,

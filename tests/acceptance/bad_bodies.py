@@ -82,6 +82,15 @@ NUMBERS = [
             "zz": 1e-320,
         },
     ),
+    several(
+        1,
+        "two that have no sum",
+        Said(
+            body=readings(b'"energy_wh":1.7e308'), beats=((1, 2),), keeps={"readings": {"energy_wh": 1.7e308}}
+        ),
+        Said(body=beat(b'"readings":{"energy_wh":1.7e308}', seq=4), beats=((1, 4),)),
+        newest=(1, 4),
+    ),
     dead(1, "NaN in an unknown field", beat(b'"note":[{"x":NaN}]'), Reason.NOT_FINITE, "/note"),
     dead(1, "an infinite counter", but(boot=b"1e999"), Reason.NOT_FINITE, "/boot"),
     stored(
@@ -115,6 +124,12 @@ NUMBERS = [
     dead(3, "an unknown integer of 4,301 digits", beat(b'"note":' + b"7" * 4301), Reason.NOT_FINITE, "/note"),
     several(3, "2^31", heard(2**31, 2**31), newest=(2**31, 2**31)),
     several(3, "2^32-1", heard(2**32 - 1, 2**32 - 1), newest=(2**32 - 1, 2**32 - 1)),
+    several(
+        3,
+        "a life and a plan of 2^32-1",
+        Said(body=beat('"life":4294967295,"next_s":4294967295'), beats=((1, 2),)),
+        newest=(1, 2),
+    ),
     several(4, "seq goes back", heard(1, 9), heard(1, 8), heard(1, 7), newest=(1, 9)),
     several(4, "seq stands still", heard(1, 2), *[heard(1, 2, Fate.DUPLICATE)] * 3),
     several(4, "seq jumps", heard(1, 2**31), newest=(1, 2**31)),

@@ -227,6 +227,14 @@ PACKETS = [
     ),
     Row(
         number=19,
+        name="QoS 2, its packet id re-used for QoS 1 and finished then",
+        said=(
+            Said(body=beat(seq=7), fate=Fate.UNFINISHED, packet=partial(publish, qos=2)),
+            Said(body=beat(), packet=lambda topic, body: publish(topic, body) + release(), beats=((1, 2),)),
+        ),
+    ),
+    Row(
+        number=19,
         name="QoS 1, a packet id used three times",
         said=(
             Said(body=beat(), beats=((1, 2),)),

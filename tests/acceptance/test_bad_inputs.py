@@ -95,6 +95,23 @@ def test_the_table_adds_up(system: System) -> None:
     assert system.received == expected.total()
 
 
+@pytest.mark.usefixtures("answers")
+def test_whatever_was_said_can_be_shown_and_summed_up(system: System) -> None:
+    for imei in SPEAKERS:
+        system.get(f"/v1/units/{imei}/holes")
+        system.get(f"/v1/units/{imei}/reliability")
+    system.get("/v1/fleet/holes")
+    for path in ("/v1/units", "/v1/dead-letters"):
+        page = system.get(path, limit=200)
+        assert len(page["items"]) == 200
+        assert system.get(path, limit=200, cursor=page["next"])["items"]
+
+    [(hours, heartbeats)] = system.stack.query("SELECT count(*), sum(heartbeats) FROM heartbeat_hourly")
+
+    assert hours >= len(SPEAKERS)
+    assert heartbeats == len(system.stack.stored())
+
+
 def test_an_unknown_unit_is_kept_out_kept_as_a_dead_letter_and_heard_once_it_is_enrolled(
     system: System,
 ) -> None:
@@ -223,6 +240,7 @@ def test_half_a_packet_and_then_silence_holds_nobody_up(system: System) -> None:
     assert system.heartbeats(EVE) == {}
 
 
+@pytest.mark.usefixtures("answers")
 def test_every_message_had_one_verdict_and_no_heartbeat_is_stored_twice(system: System) -> None:
     """R4, over everything above."""
     system.settle()
@@ -232,6 +250,7 @@ def test_every_message_had_one_verdict_and_no_heartbeat_is_stored_twice(system: 
     assert len(stored) == len(set(stored)) == system.stack.metric('heliograph_heartbeats_total{kind="new"}')
 
 
+@pytest.mark.usefixtures("answers")
 def test_what_was_retained_is_not_heard_again_by_a_gateway_that_lost_its_session(system: System) -> None:
     """Number 20: only presence is told again, as something known."""
     before = system.stack.stored()

@@ -61,13 +61,13 @@ def hog() -> None:
 
 FAULTS: Mapping[str, Fault] = {
     "judging a batch fails": Fault(ingest, "judge", fail, at=3),
-    "taking a delivery fails": Fault(Ingest, "take", fail, at=100),
+    "taking a delivery fails": Fault(Ingest, "take", fail, at=3),
     "acknowledging fails": Fault(Session, "acknowledge", fail, at=3),
     "hearing of drops fails": Fault(Drops, "hear", fail),
     "dispatching fails": Fault(Dispatcher, "step", fail, at=2),
     "listening for commands fails": Fault(dispatcher, "wake", fail),
     "the reaper fails": Fault(Reaper, "step", fail, at=2),
-    "making days fails": Fault(Days, "ensure", fail, at=3),
+    "making days fails": Fault(Days, "ensure", fail),
     "upkeep fails": Fault(Upkeep, "_roll_all_up", fail),
     "watching the lock fails": Fault(dedicated, "watch", fail),
     "the event loop is blocked": Fault(ingest, "judge", block, at=3),
