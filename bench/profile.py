@@ -107,7 +107,7 @@ async def _run(stack: Stack, batches: int, spent: dict[str, float]) -> None:
 def _delivery(load: Load, place: int) -> Delivery:
     imei = load.imeis[place % len(load.imeis)]
     return Delivery(
-        session=None,  # type: ignore[arg-type]  # nobody acknowledges here
+        session=None,  # nobody acknowledges here
         packet_id=None,
         topic=topic(imei, Channel.HEARTBEAT),
         body=load.body(place),

@@ -14,6 +14,7 @@ from commands.dispatcher import Dispatcher
 from commands.reaper import Reaper
 from gateway.downlink import Downlink
 from gateway.ingest import Ingest
+from gateway.replay import Replay
 from gateway.tenure import Tenure
 from gateway.uplink import Uplink
 from gateway.watchdog import Watchdog
@@ -67,6 +68,7 @@ async def serve(name: str, partitions: range) -> None:
         uplink = Uplink(name, partitions, broker, gateway, ingest)
         downlink = Downlink(name.replace("gateway", "downlink", 1), broker, gateway)
         dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
+        replay = Replay(name, pool, days, commands)
         upkeep = Upkeep(pool, read(Keeping))
         reaper = Reaper(name, pool, commands)
         health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
@@ -87,6 +89,8 @@ async def serve(name: str, partitions: range) -> None:
                 "ingest": ingest.serve,
                 "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,
                 "reaper": reaper.serve,
+                "replay": replay.serve,
+                "replay-listen": partial(replay.listen, database),
                 "tenure": tenure.serve,
             },
             grace=GRACE_S,

@@ -19,6 +19,9 @@ BEGIN
         REVOKE INSERT, UPDATE ON heartbeat_hourly FROM heliograph_app;
         GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats TO heliograph_app;
     END IF;
+    IF to_regclass('dead_letter_fate') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION keep_dead_letters TO heliograph_app;
+    END IF;
     -- The sums of hours are read through their view and written by functions alone.
     IF to_regclass('heartbeat_hour') IS NOT NULL THEN
         REVOKE ALL ON heartbeat_hour, heartbeat_touched FROM heliograph_app;

@@ -12,7 +12,7 @@ from protocol import messages
 from protocol.codec import Cleared
 from protocol.messages import PresenceState
 from storage.sql import Connection
-from telemetry import dead_letters, heartbeats, lives, sequence, status
+from telemetry import heartbeats, lives, sequence, status
 from telemetry.dead_letters import Loss
 from telemetry.heartbeats import Heartbeat, placed_at
 from telemetry.lives import Life
@@ -57,19 +57,21 @@ class Recorded:
 
     `verdicts` stand in the order of the arrivals, None for acks: theirs is not telemetry's to
     give. `reports` are the newest reports of units that advanced, `contacts` every unit that
-    spoke, `online` those that came online.
+    spoke, `online` those that came online. `losses` are for the caller to keep, together with its
+    own: dead letters are locked last.
     """
 
     verdicts: list[Verdict | None]
     reports: list[Report]
     contacts: list[Contact]
     online: list[int]
+    losses: list[Loss]
     new: int
     repeated: int
 
 
-async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str, now: datetime) -> Recorded:
-    """Store what is new, advance each unit's status, keep the losses.
+async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime) -> Recorded:
+    """Store what is new, advance each unit's status.
 
     Heartbeats' days must have their partitions. Locks status rows, then sequence rows, each in
     the order of ids.
@@ -99,7 +101,6 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
         await status.presence(conn, news)
     if only_contacts:
         await status.contact(conn, (contacts[unit_id] for unit_id in only_contacts))
-    await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
     return Recorded(
         verdicts=[
             _verdict(arrival, brought_new=bool(group) or place in changed)
@@ -108,6 +109,7 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
         reports=reports,
         contacts=list(contacts.values()),
         online=[one.unit_id for one in news if one.state is PresenceState.ONLINE],
+        losses=[loss for arrival in arrivals for loss in arrival.losses],
         new=len(new),
         repeated=sum(map(len, beats)) - len(new),
     )
