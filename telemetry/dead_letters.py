@@ -158,7 +158,7 @@ class Overflow(NamedTuple):
     """What is only counted of an IMEI (None: of no IMEI) and a reason."""
 
     imei: str | None
-    reason: str
+    reason: Reason
     first_at: datetime
     last_at: datetime
     times: int
@@ -251,7 +251,12 @@ async def overflow(
     """List what is only counted; `after` is (imei, reason) of the last one of the page before."""
     imei, reason = after
     return await rows(
-        conn, lambda row: Overflow(**row), SQL.overflow, limit=limit, imei=imei or "", reason=reason
+        conn,
+        lambda row: Overflow(**row | {"reason": Reason(row["reason"])}),
+        SQL.overflow,
+        limit=limit,
+        imei=imei or "",
+        reason=reason,
     )
 
 

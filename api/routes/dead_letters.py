@@ -72,7 +72,7 @@ class AfterOverflow(Place):
     """The last sum of a page."""
 
     imei: Imei | None
-    reason: str
+    reason: reasons.Reason
 
 
 class Choice(Shape):
@@ -238,7 +238,7 @@ class OverflowView(Shape):
     """What is only counted, of an IMEI and a reason; a null IMEI is what named none."""
 
     imei: str | None
-    reason: str
+    reason: reasons.Reason
     first_at: datetime
     last_at: datetime
     times: int

@@ -477,7 +477,7 @@ async def test_beyond_a_days_share_it_is_counted_and_no_more(here: Backend) -> N
         [counted] = await dead_letters.overflow(conn, limit=10)
     assert len([one for one in letters if one.imei == an_imei(1) and one.last_at == NOW]) == 5
     assert len(letters) == 5 + 2 + 3
-    assert counted == Overflow(an_imei(1), "not_json", NOW, NOW, 15 + 15)
+    assert counted == Overflow(an_imei(1), Reason.NOT_JSON, NOW, NOW, 15 + 15)
     assert sum(one.times for one in letters) + counted.times == 3 + 20 + 20 + 2 + 3
 
 
