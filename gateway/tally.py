@@ -16,7 +16,8 @@ def received(*, again: bool) -> None:
     with in_step:
         metrics.RECEIVED.inc()
         metrics.UNACKNOWLEDGED.inc()
-    metrics.REDELIVERED.inc(again)
+    if again:
+        metrics.REDELIVERED.inc()
 
 
 def settled(outcome: Outcome) -> None:

@@ -357,7 +357,7 @@ VIEW dead_letter_with_fate
     d.path,
     d.detail,
     d.body,
-    ((d.path !~~ '/%/%'::text) AND (d.reason <> 'malformed_packet'::text)) AS is_message,
+    ((d.path !~~ '/%/%'::text) AND (d.reason <> ALL (ARRAY['malformed_packet'::text, 'too_large'::text]))) AS is_message,
         CASE
             WHEN ((f.state = 'marked'::text) OR (f.times >= d.times)) THEN f.state
             ELSE 'open'::text

@@ -88,7 +88,7 @@ class Fate:
 class DeadLetter:
     """One kept dead letter; `times` it came between `first_at` and `last_at`.
 
-    `is_message` unless it is a piece of one, or a packet that is none.
+    `is_message` when all of a message is here: no piece of one, no packet that is none.
     """
 
     id: int

@@ -87,6 +87,8 @@ def obstacle(letter: DeadLetter, since: datetime) -> str | None:
     """Tell why a dead letter cannot be replayed, if it cannot; `since` is `oldest`."""
     if letter.reason is Reason.MALFORMED_PACKET:
         return "It is an MQTT packet that could not be read, not a message."
+    if letter.reason is Reason.TOO_LARGE:
+        return "It is larger than any message may be; only its beginning was kept."
     if not letter.is_message:
         return "It is a piece of a message whose other parts were taken; alone it lacks boot and mode."
     if letter.first_at < since:

@@ -35,10 +35,11 @@ CREATE INDEX dead_letter_by_speaker ON dead_letter (coalesce(imei, ''), first_at
 CREATE INDEX dead_letter_by_age ON dead_letter (last_at);
 
 -- Each dead letter with the decision that was made last; what came again since is open again. `is_message` tells a
--- whole message from a piece of one, to which a path of two steps and more leads, and from a packet that is none.
+-- whole message from a piece of one, to which a path of two steps and more leads, from a packet that is none, and
+-- from what is too large to be kept whole.
 CREATE VIEW dead_letter_with_fate AS
 SELECT d.id, d.fingerprint, d.first_at, d.last_at, d.times, d.gateway, d.topic, d.imei, d.unit_id, d.reason, d.path,
-       d.detail, d.body, d.path NOT LIKE '/%/%' AND d.reason <> 'malformed_packet' AS is_message,
+       d.detail, d.body, d.path NOT LIKE '/%/%' AND d.reason NOT IN ('malformed_packet', 'too_large') AS is_message,
        CASE WHEN f.state = 'marked' OR f.times >= d.times THEN f.state ELSE 'open' END AS state,
        f.state AS decision, f.decided_at, f.decided_by, f.why, f.replayed_at, f.verdict
   FROM dead_letter d

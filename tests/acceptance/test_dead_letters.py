@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -23,19 +24,22 @@ from tests.acceptance.stack import Stack, running
 from tests.builders import a_serial, an_imei
 
 ENROLLED = (501, 502)
-STRANGER, LATER_ENROLLED = 601, 602
+STRANGER, LATER_ENROLLED, KILLED = 601, 602, 603
 PASSWORD = "of-this-test"  # noqa: S105 - of servers that live as long as the test
 MESSAGES = 1_500
 """So many of each unit while the figures are scraped."""
 
+MANY = 1_900
+"""Dead letters to be replayed when the gateway is killed; within a day's share."""
+
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Run gateway and API with two units enrolled, and two logins at the broker of which nobody told us."""
+    """Run gateway and API with two units enrolled, and three logins at the broker of which nobody told us."""
     with running() as stack:
         for number in ENROLLED:
             stack.run("registry", "enrol", an_imei(number), a_serial(number))
-        everybody = (*ENROLLED, STRANGER, LATER_ENROLLED)
+        everybody = (*ENROLLED, STRANGER, LATER_ENROLLED, KILLED)
         with stack.mqtt.logins.open("a", encoding="ascii") as lines:
             lines.writelines(broker.login(an_imei(number), PASSWORD) for number in everybody)
         stack.mqtt.reload()
@@ -163,6 +167,43 @@ def test_messages_and_heartbeats_add_up_at_every_scrape(stack: Stack, http: http
     }
     assert grown["seen"] == 2 * 4 * MESSAGES // 5
     assert grown["replayed"] > 0
+
+
+@pytest.mark.timeout(180)
+def test_a_gateway_that_is_killed_while_it_replays_loses_nothing_and_doubles_nothing(stack: Stack) -> None:
+    """R1, R2, for what was lost already."""
+    with unit(stack, KILLED) as client:
+        sent = [say(client, KILLED, beat(seq)) for seq in range(1, MANY + 1)]
+        for one in sent:
+            one.wait_for_publish(60)
+    kept = "SELECT count(*) FROM dead_letter WHERE imei = %s"
+    assert until(lambda: stack.query(kept, an_imei(KILLED)) == [(MANY,)], 30)
+    stack.run("registry", "enrol", an_imei(KILLED), a_serial(KILLED))
+
+    def fates(state: str) -> int:
+        [(number,)] = stack.query(
+            "SELECT count(*) FROM dead_letter_with_fate WHERE imei = %s AND state = %s",
+            an_imei(KILLED),
+            state,
+        )
+        return int(number)
+
+    gateway = stack.children[0]
+    stack.run("telemetry", "dead-letters", "replay", "--imei", an_imei(KILLED), "--why", "enrolled today")
+    assert until(lambda: fates("replayed") > 0, 20)
+    gateway.tell(signal.SIGKILL)
+    gateway.end()
+    left = fates("marked")
+    stack.start_gateway()
+    assert until(lambda: fates("marked") == 0, 60)
+
+    assert 0 < left < MANY, "the kill did not hit"
+    verdicts = stack.query(
+        "SELECT verdict, count(*) FROM dead_letter_with_fate WHERE imei = %s GROUP BY 1", an_imei(KILLED)
+    )
+    stored = [seq for imei, _, _, seq in stack.stored() if imei == an_imei(KILLED)]
+    assert verdicts == [("stored", MANY)]
+    assert sorted(stored) == list(range(1, MANY + 1))
 
 
 def varied(seq: int) -> list[str]:

@@ -373,6 +373,7 @@ async def test_what_cannot_be_replayed_is_refused_and_says_why(here: Backend) ->
         await here.lose(b'"x"', reason=Reason.INVALID_READING, path="/readings/panel_v"): "piece",
         await here.lose(b"{}", reason=Reason.INVALID_BACKLOG_ENTRY, path="/backlog/3"): "piece",
         await here.lose(b"\x30", reason=Reason.MALFORMED_PACKET): "packet",
+        await here.lose(b"{" * 70_000, reason=Reason.TOO_LARGE): "larger",
         await here.lose(b"{}", at=SINCE - timedelta(seconds=1)): "long ago",
     }
     field = await here.lose(b"{ }", reason=Reason.INVALID_FIELD, path="/seq")
@@ -383,7 +384,7 @@ async def test_what_cannot_be_replayed_is_refused_and_says_why(here: Backend) ->
     with pytest.raises(DeadLetterNotFound):
         await here.mark(10**9)
 
-    assert await here.mark_all() == Decided(number=1, not_replayable=4, more=False)
+    assert await here.mark_all() == Decided(number=1, not_replayable=5, more=False)
     assert (await here.letter(field)).state is State.MARKED
     with pytest.raises(DecidedAlready):
         await here.discard(field)
