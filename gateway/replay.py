@@ -74,8 +74,13 @@ class Replay:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), POLL_S)
 
-    async def _settle(self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int]) -> int:
-        """Bring readings to their verdicts; each by itself when the database refuses one of them."""
+    async def _settle(
+        self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int], *, fresh: bool = False
+    ) -> int:
+        """Bring readings to their verdicts.
+
+        What the database refuses is tried once more with no day remembered (`fresh`), then each by itself.
+        """
         entries = {
             mark: (reading, reading.content(unit_ids.get(reading.imei or "")))
             for mark, reading in readings.items()
@@ -83,8 +88,12 @@ class Replay:
         try:
             return await self._transact(entries)
         except REFUSALS as refusal:
+            if not fresh:
+                self._days.forget()
+                return await self._settle(readings, unit_ids, fresh=True)
             if len(readings) > 1:
-                return sum([await self._settle({mark: readings[mark]}, unit_ids) for mark in readings])
+                alone = ({mark: reading} for mark, reading in readings.items())
+                return sum([await self._settle(one, unit_ids, fresh=True) for one in alone])
             [(mark, reading)] = readings.items()
             why = reason(refusal)
             log.warning("message_refused", imei=reading.imei, why=why)

@@ -22,14 +22,14 @@ in_step = Lock()
 class _Read(CollectorRegistry):
     """Every figure as it was at one moment."""
 
-    def collect(self) -> Iterable[Metric]:
-        """Give what was read."""
-        return self.metrics
-
     def __init__(self) -> None:
         super().__init__()
         with in_step:
-            self.metrics = list(REGISTRY.collect())
+            self._metrics = list(REGISTRY.collect())
+
+    def collect(self) -> Iterable[Metric]:
+        """Give what was read."""
+        return self._metrics
 
 
 def exposition() -> bytes:

@@ -82,9 +82,7 @@ class Choice(Shape):
     imei: Imei | None = None
     after: Moment | None = None
     before: Moment | None = None
-    all: Annotated[bool, Field(strict=True, description="Every open one; then nothing else is given.")] = (
-        False
-    )
+    all: Annotated[bool, Field(strict=True, description="Every open one; nothing else given.")] = False
 
     @property
     def filter(self) -> Filter:
@@ -207,7 +205,7 @@ class OpenedDeadLetter(DeadLetterView):
 class DecidedView(Shape):
     """How many were decided about; `more` when as many as go at once, and others may be left.
 
-    `not_replayable` are open, fit, and cannot be replayed: pieces of messages, packets, and what is too old.
+    `not_replayable` are open, fit, and cannot be replayed; each of them says why.
     """
 
     number: int

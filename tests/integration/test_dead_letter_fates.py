@@ -28,6 +28,7 @@ from telemetry.dead_letters import DeadLetter, DeadLetterNotFound, Filter, Loss,
 from telemetry.fates import Decided, DecidedAlready, NothingChosen, NotReplayable
 from telemetry.partitions import Days
 from tests.builders import a_deed, a_newcomer, an_imei, keys
+from tests.integration.test_gateway_ingest import DROP_DAYS, execute
 
 NOW = datetime.now(UTC)
 FIRST = NOW - timedelta(days=3)
@@ -240,8 +241,7 @@ async def test_the_lost_pieces_of_a_replayed_message_are_kept(here: Backend) -> 
 
 async def test_what_the_database_refuses_costs_no_other(here: Backend, database: Database) -> None:
     """R5."""
-    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
-        await owner.execute("ALTER TABLE heartbeat ADD CONSTRAINT strange CHECK (seq <> 2)")
+    await execute(database, "ALTER TABLE heartbeat ADD CONSTRAINT strange CHECK (seq <> 2)")
     await here.enrol(1)
     numbers = [await here.lose(beat(seq)) for seq in (1, 2, 3)]
     await here.mark_all()
@@ -256,6 +256,19 @@ async def test_what_the_database_refuses_costs_no_other(here: Backend, database:
     async with here.pool.transaction() as conn:
         [refused] = await dead_letters.page(conn, limit=9, which=Filter(reason=Reason.REFUSED_BY_DATABASE))
     assert refused.body == beat(2)
+
+
+async def test_a_restored_database_is_not_taken_for_the_old_one(here: Backend, database: Database) -> None:
+    await here.enrol(1)
+    numbers = [await here.lose(beat(1)), await here.lose(beat(2))]
+    await here.mark(numbers[0])
+    await here.replay.step()
+    await execute(database, DROP_DAYS)
+    await here.mark(numbers[1])
+
+    await here.replay.step()
+
+    assert [await here.stands(number) for number in numbers] == [("replayed", "stored")] * 2
 
 
 async def test_a_gateway_that_dies_before_its_commit_neither_loses_nor_doubles(
