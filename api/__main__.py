@@ -17,7 +17,7 @@ from runtime import logs
 from runtime.entry import enter
 from runtime.errors import Unavailable
 from runtime.services import run
-from runtime.settings import Commands, Database, Http, read
+from runtime.settings import Commands, Database, Http, Keeping, read
 from storage.pool import open_pool
 
 GRACE_S = 20.0
@@ -73,7 +73,7 @@ async def serve(http: Http, database: Database, commands: Commands) -> None:
         async with open_pool(database) as pool:
             server = Server(
                 uvicorn.Config(
-                    application(pool, commands),
+                    application(pool, commands, read(Keeping)),
                     lifespan="off",
                     ws="none",
                     log_config=None,

@@ -155,7 +155,7 @@ async def _batch(
 def _delivery(load: Load, place: int) -> Delivery:
     imei = load.imeis[place % len(load.imeis)]
     return Delivery(
-        session=None,  # type: ignore[arg-type]  # nobody acknowledges here
+        session=None,  # nobody acknowledges here
         packet_id=None,
         topic=topic(imei, Channel.HEARTBEAT),
         body=load.body(place),

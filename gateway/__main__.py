@@ -15,6 +15,7 @@ from commands.dispatcher import Dispatcher
 from commands.reaper import Reaper
 from gateway.downlink import Downlink
 from gateway.ingest import Ingest
+from gateway.replay import Replay
 from gateway.retirement import Unconfirmed
 from gateway.retirement import retire as end_session
 from gateway.tenure import Tenure
@@ -93,6 +94,7 @@ async def serve(name: str, partitions: range) -> None:
         uplink = Uplink(name, partitions, broker, gateway, ingest)
         downlink = Downlink(access_list.downlink(name), broker, gateway)
         dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
+        replay = Replay(name, pool, days, commands)
         upkeep = Upkeep(pool, read(Keeping))
         reaper = Reaper(name, pool, commands)
         health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
@@ -113,6 +115,8 @@ async def serve(name: str, partitions: range) -> None:
                 "ingest": ingest.serve,
                 "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,
                 "reaper": reaper.serve,
+                "replay": replay.serve,
+                "replay-listen": partial(replay.listen, database),
                 "tenure": tenure.serve,
             },
             grace=GRACE_S,

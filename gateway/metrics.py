@@ -1,4 +1,4 @@
-"""The figures of a gateway; messages and heartbeats each add up by themselves."""
+"""The figures of a gateway; messages and heartbeats each add up by themselves, at every scrape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ REDELIVERED = Counter(
     "heliograph_messages_redelivered", "messages delivered again because the ack was missing"
 )
 VERDICTS = Counter("heliograph_messages", "messages by verdict", ["verdict"])
-HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats seen in messages, new or repeated", ["kind"])
+REPLAYED = Counter(
+    "heliograph_replayed", "dead letters taken in once more, by the verdict on their message", ["verdict"]
+)
+SEEN = Counter("heliograph_heartbeats_seen", "heartbeats in messages that were read")
+HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats by whether they were new or repeated", ["kind"])
 DEAD_LETTERS = Counter("heliograph_dead_letters", "messages, readings and backlog entries lost", ["reason"])
 UNACKNOWLEDGED = Gauge("heliograph_gateway_unacknowledged", "messages received and not yet acknowledged")
 QUEUED = Gauge("heliograph_gateway_queued", "messages received and not yet decoded")

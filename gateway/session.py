@@ -60,9 +60,10 @@ class Delivery(NamedTuple):
     """A message as the broker delivered it.
 
     `again` when an earlier delivery was never acknowledged; `fault` when the packet cannot be read.
+    `session` is None when no broker delivered it: a dead letter that is taken in once more.
     """
 
-    session: Session
+    session: Session | None
     packet_id: int | None
     topic: str
     body: bytes

@@ -159,7 +159,7 @@ class Gateway(Settings):
 
 
 class Keeping(Settings):
-    """How long heartbeats are kept, and in which form."""
+    """How long heartbeats and dead letters are kept, and in which form."""
 
     keep_heartbeats_days: int = Field(
         default=400, ge=60, description="days that every single heartbeat is kept"
@@ -169,6 +169,14 @@ class Keeping(Settings):
         default=53,
         ge=53,
         description="days after which TimescaleDB compresses heartbeats: 45 of late ones and a chunk of 7",
+    )
+    keep_dead_letters_days: int = Field(
+        default=90, ge=1, description="days that a dead letter is kept after it was replayed or discarded"
+    )
+    keep_open_dead_letters_days: int = Field(
+        default=400,
+        ge=1,
+        description="days that an open dead letter is kept after it last came; then its number",
     )
 
 

@@ -20,6 +20,9 @@ BEGIN
         GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats, heartbeats_noted_before, note_heartbeat_hours
             TO heliograph_app;
     END IF;
+    IF to_regclass('dead_letter_fate') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION keep_dead_letters TO heliograph_app;
+    END IF;
     -- The sums of hours are read through their view and written by functions alone.
     IF to_regclass('heartbeat_hour') IS NOT NULL THEN
         REVOKE ALL ON heartbeat_hour, heartbeat_touched, heartbeat_summing FROM heliograph_app;

@@ -103,6 +103,33 @@ TABLE dead_letter
     dead_letter_kept_once: UNIQUE (fingerprint)
     dead_letter_pkey: PRIMARY KEY (id)
     dead_letter_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE dead_letter_fate
+    decided_at timestamp with time zone NOT NULL
+    decided_by text NOT NULL
+    id bigint NOT NULL IDENTITY ALWAYS
+    letter_id bigint NOT NULL
+    replayed_at timestamp with time zone
+    state text NOT NULL
+    times bigint NOT NULL
+    verdict text
+    why text NOT NULL
+    dead_letter_fate_has_its_reason: CHECK (((length(btrim(why)) >= 1) AND (length(btrim(why)) <= 1000)))
+    dead_letter_fate_letter_id_fkey: FOREIGN KEY (letter_id) REFERENCES dead_letter(id) ON DELETE CASCADE
+    dead_letter_fate_pkey: PRIMARY KEY (id)
+    dead_letter_fate_replayed_has_its_end: CHECK ((num_nonnulls(replayed_at, verdict) =
+CASE state
+    WHEN 'replayed'::text THEN 2
+    ELSE 0
+END))
+    dead_letter_fate_state_is_known: CHECK ((state = ANY (ARRAY['marked'::text, 'replayed'::text, 'discarded'::text])))
+    dead_letter_fate_verdict_is_known: CHECK ((verdict = ANY (ARRAY['stored'::text, 'duplicate'::text, 'dead_letter'::text])))
+TABLE dead_letter_overflow
+    first_at timestamp with time zone NOT NULL
+    imei text
+    last_at timestamp with time zone NOT NULL
+    reason text NOT NULL
+    times bigint NOT NULL
+    dead_letter_overflow_is_one_sum: UNIQUE NULLS NOT DISTINCT (imei, reason)
 TABLE entity
     created_at timestamp with time zone NOT NULL DEFAULT now()
     id bigint NOT NULL IDENTITY ALWAYS
@@ -318,14 +345,58 @@ CREATE UNIQUE INDEX command_one_open_wish ON public.command USING btree (unit_id
 CREATE INDEX command_open_by_unit ON public.command USING btree (unit_id) WHERE (finished_at IS NULL)
 CREATE INDEX command_open_expiry ON public.command USING btree (expires_at) WHERE (finished_at IS NULL)
 CREATE INDEX command_queued_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = 'queued'::text))
+CREATE INDEX dead_letter_by_age ON public.dead_letter USING btree (last_at)
 CREATE INDEX dead_letter_by_imei ON public.dead_letter USING btree (imei, id)
 CREATE INDEX dead_letter_by_reason ON public.dead_letter USING btree (reason, id)
+CREATE INDEX dead_letter_by_speaker ON public.dead_letter USING btree (COALESCE(imei, ''::text), first_at)
+CREATE INDEX dead_letter_fate_by_end ON public.dead_letter_fate USING btree (COALESCE(replayed_at, decided_at))
+CREATE INDEX dead_letter_fate_by_letter ON public.dead_letter_fate USING btree (letter_id, id)
+CREATE UNIQUE INDEX dead_letter_fate_marked ON public.dead_letter_fate USING btree (letter_id) WHERE (state = 'marked'::text)
 CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
 CREATE INDEX unit_by_entity ON public.unit USING btree (entity_id, serial_number)
 CREATE UNIQUE INDEX unit_entity_one_open ON public.unit_entity USING btree (unit_id) WHERE (ended_at IS NULL)
+VIEW dead_letter_with_fate
+ SELECT d.id,
+    d.fingerprint,
+    d.first_at,
+    d.last_at,
+    d.times,
+    d.gateway,
+    d.topic,
+    d.imei,
+    d.unit_id,
+    d.reason,
+    d.path,
+    d.detail,
+    d.body,
+    ((d.path !~~ '/%/%'::text) AND (d.reason <> ALL (ARRAY['malformed_packet'::text, 'too_large'::text]))) AS is_message,
+        CASE
+            WHEN ((f.state = 'marked'::text) OR (f.times >= d.times)) THEN f.state
+            ELSE 'open'::text
+        END AS state,
+    f.state AS decision,
+    f.decided_at,
+    f.decided_by,
+    f.why,
+    f.replayed_at,
+    f.verdict
+   FROM (dead_letter d
+     LEFT JOIN LATERAL ( SELECT f_1.id,
+            f_1.letter_id,
+            f_1.times,
+            f_1.state,
+            f_1.decided_at,
+            f_1.decided_by,
+            f_1.why,
+            f_1.replayed_at,
+            f_1.verdict
+           FROM dead_letter_fate f_1
+          WHERE (f_1.letter_id = d.id)
+          ORDER BY f_1.id DESC
+         LIMIT 1) f ON (true));
 VIEW heartbeat_hourly
  SELECT summed.unit_id,
     summed.hour,
@@ -481,6 +552,45 @@ FUNCTION heartbeats_noted_before() RETURNS timestamp with time zone SECURITY DEF
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtext('heartbeat_summing'));
     RETURN (SELECT noted_before FROM heartbeat_summing);
+END
+
+FUNCTION keep_dead_letters(most integer, closed_before timestamp with time zone, open_before timestamp with time zone, OUT closed bigint, OUT opened bigint) RETURNS record SECURITY DEFINER
+
+BEGIN
+    IF NOT pg_try_advisory_xact_lock('dead_letter_fate'::regclass::oid::int, 0) THEN
+        RETURN;
+    END IF;
+    WITH old AS (
+        (SELECT d.id, d.times, d.state
+           FROM dead_letter_with_fate d
+          WHERE d.last_at < open_before AND d.state = 'open'
+          ORDER BY d.last_at LIMIT most)
+        UNION
+        (SELECT d.id, d.times, d.state
+           FROM dead_letter_fate f JOIN dead_letter_with_fate d ON d.id = f.letter_id
+          WHERE coalesce(f.replayed_at, f.decided_at) < closed_before
+            AND d.state IN ('replayed', 'discarded') AND d.last_at < closed_before
+            AND coalesce(d.replayed_at, d.decided_at) < closed_before
+          ORDER BY coalesce(f.replayed_at, f.decided_at) LIMIT most)
+    ), locked AS (
+        -- One that has just come again is left: the next round looks at it anew.
+        SELECT d.id, old.state FROM dead_letter d JOIN old ON d.id = old.id AND d.times = old.times
+           FOR UPDATE OF d SKIP LOCKED
+    ), gone AS (
+        DELETE FROM dead_letter d USING locked WHERE d.id = locked.id
+        RETURNING d.imei, d.reason, d.first_at, d.last_at, d.times, locked.state
+    ), counted AS (
+        INSERT INTO dead_letter_overflow AS known (imei, reason, first_at, last_at, times)
+        SELECT imei, reason, min(first_at), max(last_at), sum(times)
+          FROM gone WHERE state = 'open'
+         GROUP BY imei, reason ORDER BY imei COLLATE "C" NULLS FIRST, reason COLLATE "C"
+        ON CONFLICT (imei, reason) DO UPDATE
+           SET first_at = least(known.first_at, excluded.first_at),
+               last_at = greatest(known.last_at, excluded.last_at),
+               times = known.times + excluded.times
+    )
+    SELECT count(*) FILTER (WHERE state <> 'open'), count(*) FILTER (WHERE state = 'open')
+      INTO closed, opened FROM gone;
 END
 
 FUNCTION keep_heartbeats(since timestamp with time zone, hours_since timestamp with time zone, compress_before timestamp with time zone, OUT dropped bigint, OUT hours bigint, OUT compressed bigint) RETURNS record SECURITY DEFINER

@@ -12,8 +12,9 @@ from protocol import messages
 from protocol.messages import PresenceState
 from storage.sql import Connection
 from telemetry import arrivals as arriving
-from telemetry import dead_letters, heartbeats, newest, sequence, status
+from telemetry import heartbeats, newest, sequence, status
 from telemetry.arrivals import Arrival
+from telemetry.dead_letters import Loss
 from telemetry.lives import Ordinals
 from telemetry.sequence import Heard
 from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Run, Standing
@@ -38,19 +39,21 @@ class Recorded:
 
     `verdicts` stand in the order of the arrivals, None for acks: theirs is not telemetry's to
     give. `reports` are the newest reports of units that advanced, `contacts` every unit that
-    spoke, `online` those that came online.
+    spoke, `online` those that came online. `losses` are for the caller to keep, together with its
+    own: dead letters are locked last.
     """
 
     verdicts: list[Verdict | None]
     reports: list[Report]
     contacts: list[Contact]
     online: list[int]
+    losses: list[Loss]
     new: int
     repeated: int
 
 
-async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str, now: datetime) -> Recorded:
-    """Store what is new, advance each unit's status, keep the losses.
+async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime) -> Recorded:
+    """Store what is new, advance each unit's status.
 
     Heartbeats' days must have their partitions. Locks status rows, then sequence rows, each in
     the order of ids. `now` is the clock by which the arrivals were taken.
@@ -71,7 +74,6 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     contacts = newest.contacts(arrivals)
     presences, changed = newest.presences(arrivals, ordinals, await _presences(conn, arrivals))
     await _advance(conn, reports, contacts, presences, _runs(standings, heard, reports), now=now)
-    await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
     return Recorded(
         verdicts=[
             _verdict(arrival, brought_new=True in group or place in changed)
@@ -80,6 +82,7 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
         reports=list(reports.values()),
         contacts=list(contacts.values()),
         online=[one.unit_id for one in presences if one.state is PresenceState.ONLINE],
+        losses=[loss for arrival in arrivals for loss in arrival.losses],
         new=len(new),
         repeated=len(beats) - len(new),
     )

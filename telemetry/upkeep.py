@@ -1,4 +1,4 @@
-"""What becomes of heartbeats as they age: summed up by the hour, compressed, let go.
+"""What becomes of heartbeats and dead letters as they age: summed up, compressed, let go.
 
 Both engines offer the same functions and the same `heartbeat_hourly`; where TimescaleDB does a
 part by itself, its function does nothing.
@@ -46,6 +46,14 @@ class Kept:
         return cls(**found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """Dead letters that one bite let go: closed ones, and open ones that are now only counted."""
+
+    closed: int
+    opened: int
+
+
 async def roll_up(conn: Connection, *, before: datetime, most: int = NOTES) -> int | None:
     """Take one step in summing up the hours before a moment, the beginning of an hour.
 
@@ -70,6 +78,20 @@ async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
     return kept
 
 
+async def keep_dead_letters(
+    conn: Connection, settings: Keeping, *, now: datetime, most: int = NOTES
+) -> LetGo | None:
+    """Let go of dead letters that are older than the settings keep them; None if another is at it."""
+    return await row(
+        conn,
+        lambda found: None if found["closed"] is None else LetGo(**found),
+        SQL.keep_dead_letters,
+        most=most,
+        closed_before=now - timedelta(days=settings.keep_dead_letters_days),
+        open_before=now - timedelta(days=settings.keep_open_dead_letters_days),
+    )
+
+
 class Upkeep:
     """The round that a gateway makes every few minutes; any number of gateways may."""
 
@@ -81,6 +103,7 @@ class Upkeep:
         """Make rounds until stopped."""
         while not await pause(stop, EVERY_S):
             await self._roll_all_up(stop)
+            await self._let_dead_letters_go(stop)
             async with self._unhurried() as conn:
                 kept = await keep(conn, self._settings, now=now())
             if kept.dropped or kept.hours or kept.compressed:
@@ -94,6 +117,14 @@ class Upkeep:
             async with self._unhurried() as conn:
                 if not await roll_up(conn, before=before):
                     return
+
+    async def _let_dead_letters_go(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            async with self._pool.transaction() as conn:
+                gone = await keep_dead_letters(conn, self._settings, now=now())
+            if gone is None or not (gone.closed or gone.opened):
+                return
+            log.info("dead_letters_let_go", closed=gone.closed, opened=gone.opened)
 
     @asynccontextmanager
     async def _unhurried(self) -> AsyncIterator[Connection]:

@@ -14,7 +14,10 @@ OWNERS: Mapping[str, set[str]] = {
     "registry": {
         "entity", "unit", "unit_entity", "lifecycle_change", "account", "api_token", "audit", "idempotency"
     },
-    "telemetry": {"unit_status", "unit_life", "unit_sequence", "heartbeat", "dead_letter"},
+    "telemetry": {
+        "unit_status", "unit_life", "unit_sequence", "heartbeat",
+        "dead_letter", "dead_letter_fate", "dead_letter_overflow",
+    },
     "commands": {"unit_intent", "command", "command_event"},
 }  # fmt: skip
 WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "heartbeat_summing"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, product
 from typing import Any
@@ -38,6 +38,8 @@ class Rule:
 
 
 PING = {"kind": "ping", "reason": "matrix"}
+WHY = {"reason": "matrix"}
+MANY = {"reason": "matrix", "filter": {"all": True}}
 OPEN = Rule(level=None)
 READ = Rule(level=Level.OVERVIEW)
 LOSSES = Rule(level=Level.ADMIN, everywhere=True)
@@ -58,7 +60,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/v1/tokens/{token_id}"): Rule(level=Level.OVERVIEW, success=204),
     ("GET", "/v1/dead-letters"): LOSSES,
     ("GET", "/v1/dead-letters/strangers"): LOSSES,
+    ("GET", "/v1/dead-letters/overflow"): LOSSES,
     ("GET", "/v1/dead-letters/{number}"): LOSSES,
+    ("POST", "/v1/dead-letters/replay"): replace(LOSSES, success=202, body=MANY),
+    ("POST", "/v1/dead-letters/discard"): replace(LOSSES, body=MANY),
+    ("POST", "/v1/dead-letters/{number}/replay"): replace(LOSSES, success=202, body=WHY),
+    ("POST", "/v1/dead-letters/{number}/discard"): replace(LOSSES, body=WHY),
     ("GET", "/problems/{slug}"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -71,19 +78,26 @@ CALLERS = [(level, scope) for level in Level for scope in (None, frozenset({OWN}
 async def full(database: Database) -> AsyncIterator[Site]:
     """Give a site where there is one of everything."""
     async with site(database) as opened:
-        async with opened.pool.transaction() as conn:
-            loss = Loss(
-                topic="t",
-                imei=None,
-                unit_id=None,
-                reason=Reason.NOT_JSON,
-                path="",
-                detail="",
-                body=b"?",
-                received_at=clock.now(),
-            )
-            await dead_letters.keep(conn, [loss], gateway="g")
+        await lose(opened, b"?")
         yield opened
+
+
+async def lose(full: Site, body: bytes) -> int:
+    """Make a dead letter and give its number."""
+    loss = Loss(
+        topic="t",
+        imei=None,
+        unit_id=None,
+        reason=Reason.NOT_JSON,
+        path="",
+        detail="",
+        body=body,
+        received_at=clock.now(),
+    )
+    async with full.pool.transaction() as conn:
+        await dead_letters.keep(conn, [loss], gateway="g")
+        [newest] = await dead_letters.page(conn, limit=1)
+    return newest.id
 
 
 async def test_a_route_without_a_rule_does_not_exist(full: Site) -> None:
@@ -133,7 +147,8 @@ async def _call(
     token: str | None,
 ) -> int:
     method, path = route
-    where = path.format(**target, number=1, slug="invalid")
+    number = await lose(full, b"%d" % next(names)) if "{number}" in path else 0  # each is decided once
+    where = path.format(**target, number=number, slug="invalid")
     if rule.body is None:
         return (await full.ask(method, where, token)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})

@@ -56,8 +56,8 @@ async def test_every_spoilt_message_has_one_verdict_and_the_accepted_ones_are_st
         await days.ensure(moments(content for _, content in batch if isinstance(content, Arrival)))
         async with pool.transaction() as conn:
             outcome = await judge(conn, batch, gateway="g", settings=Commands())
-        assert outcome.verdicts.total() == BATCH
-        verdicts = {verdict: verdicts[verdict] + outcome.verdicts[verdict] for verdict in verdicts}
+        assert len(outcome.verdicts) == BATCH
+        verdicts = {verdict: verdicts[verdict] + outcome.verdicts.count(verdict) for verdict in verdicts}
         sent += batch
 
     assert min(verdicts.values()) > 0, verdicts
