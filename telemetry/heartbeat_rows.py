@@ -24,6 +24,9 @@ COLUMNS, REALS = frozenset(NAMED_READINGS), frozenset(REAL_READINGS)
 REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
 """What a `real` column holds, besides zero."""
 
+SUMMABLE = 1e290
+"""Beyond it the sum of an hour could leave the range of numbers, and stop the hours of every unit."""
+
 CODES = {Mode.ENABLED: b"e", Mode.DISABLED: b"d", Mode.OFFLINE_DISABLED: b"o"}
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -115,4 +118,6 @@ def _has_column(name: str, value: float) -> bool:
 
 def _fits(name: str, value: float) -> bool:
     """Whether a column holds the value; one that does not is kept beside the columns."""
-    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0 or name not in REALS
+    if REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0:
+        return True
+    return name not in REALS and -SUMMABLE <= value <= SUMMABLE

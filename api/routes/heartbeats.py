@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query
@@ -11,23 +11,16 @@ from pydantic import Field
 from api.auth import CanRead
 from api.connection import Transaction
 from api.paging import Page, PageQuery, Place, behind, page
+from api.periods import bounds
 from api.problems import documented
 from api.routes.units import UnitName
 from api.shapes import Count, Moment, Shape
 from protocol.messages import Mode
 from registry import units
-from runtime import clock
-from runtime.errors import Invalid
 from telemetry import heartbeats
 from telemetry.heartbeats import Heartbeat
 
 router = APIRouter(prefix="/v1", tags=["heartbeats"])
-
-DEFAULT_PERIOD = timedelta(hours=24)
-
-
-class EmptyPeriod(Invalid):
-    """The period ends before it begins."""
 
 
 class HeartbeatQuery(PageQuery):
@@ -75,7 +68,8 @@ async def list_heartbeats(
 ) -> Page[HeartbeatView]:
     """List a unit's heartbeats, newest first."""
     last = behind(BeforeHeartbeat, query.cursor)
-    since, until = period(query, last)
+    # A further page keeps the beginning of the first: now went on since.
+    since, until = bounds(query.since or (last.since if last else None), query.until, ("from", "to"))
     found = await heartbeats.of_unit(
         conn,
         (await units.by_identity(conn, unit, scope=caller.scope)).id,
@@ -90,12 +84,3 @@ async def list_heartbeats(
         query.limit,
         lambda beat: BeforeHeartbeat(since=since, at=beat.at, life=beat.life, boot=beat.boot, seq=beat.seq),
     )
-
-
-def period(query: HeartbeatQuery, last: BeforeHeartbeat | None) -> tuple[datetime, datetime]:
-    """Give beginning and end of what is listed; a further page keeps the beginning of the first."""
-    until = query.until or clock.now()
-    since = query.since or (last.since if last else until - DEFAULT_PERIOD)
-    if since >= until:
-        raise EmptyPeriod("`from` must be earlier than `to`.", field="from", since=since, until=until)
-    return since, until

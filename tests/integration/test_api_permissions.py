@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, product
 from typing import Any
@@ -26,6 +26,7 @@ class Rule:
     level: Level | None
     success: int = 200
     everywhere: bool = False
+    query: dict[str, str] | None = None
     body: dict[str, Any] | None = None
 
     def status(self, level: Level, scope: Scope, entity_id: int, *, bound: bool) -> int:
@@ -45,6 +46,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units"): READ,
     ("GET", "/v1/units/{unit}"): READ,
     ("GET", "/v1/units/{unit}/heartbeats"): READ,
+    ("GET", "/v1/units/{unit}/series"): replace(READ, query={"readings": "battery_v"}),
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
     ("GET", "/v1/units/{unit}/reliability"): READ,
@@ -135,7 +137,7 @@ async def _call(
     method, path = route
     where = path.format(**target, number=1, slug="invalid")
     if rule.body is None:
-        return (await full.ask(method, where, token)).status_code
+        return (await full.ask(method, where, token, params=rule.query)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})
     return (await full.post(where, token, body)).status_code
 
