@@ -46,6 +46,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units"): READ,
     ("GET", "/v1/units/{unit}"): READ,
     ("GET", "/v1/units/{unit}/heartbeats"): READ,
+    ("GET", "/v1/units/{unit}/heartbeats.csv"): READ,
     ("GET", "/v1/units/{unit}/series"): replace(READ, query={"readings": "battery_v"}),
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
