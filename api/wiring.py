@@ -10,7 +10,18 @@ from fastapi.routing import APIRoute
 from api import problems
 from api.door import Door
 from api.problems import Problem
-from api.routes import commands, dead_letters, entities, health, heartbeats, holes, reliability, tokens, units
+from api.routes import (
+    commands,
+    dead_letters,
+    entities,
+    health,
+    heartbeats,
+    holes,
+    reliability,
+    series,
+    tokens,
+    units,
+)
 from api.routes import problems as problem_pages
 from runtime.settings import Commands, Keeping
 from storage.pool import Pool
@@ -31,11 +42,11 @@ class Api(FastAPI):
         return described
 
 
-def application(pool: Pool, settings: Commands, keeping: Keeping) -> Api:
+def application(pool: Pool, deadlines: Commands, keeping: Keeping) -> Api:
     """Give the application, ready to serve."""
     app = bare()
     app.state.pool = pool
-    app.state.commands = settings
+    app.state.commands = deadlines
     app.state.keeping = keeping
     return app
 
@@ -56,6 +67,7 @@ def bare() -> Api:
     for part in (
         units,
         heartbeats,
+        series,
         holes,
         reliability,
         commands,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 
 from protocol.messages import Mode
 from storage.arrays import int4s, timestamps
+from storage.pool import Pool
 from storage.sql import Connection, execute, load, rows, value
 from telemetry import heartbeat_rows
 from telemetry.heartbeat_rows import FLAG_READINGS, SCALE, SCALED_READINGS, copied
@@ -19,6 +20,9 @@ OLDEST_S = 45 * 86_400
 
 NEWEST_S = 600
 """… until so many after it."""
+
+BATCH = 500
+"""Heartbeats read in one transaction by who reads them all."""
 
 MODES = {code.decode(): mode for mode, code in heartbeat_rows.CODES.items()}
 CODES = {mode: code for code, mode in MODES.items()}
@@ -133,6 +137,36 @@ async def of_unit(
         seq=seq,
         limit=limit,
     )
+
+
+async def onwards(
+    pool: Pool, unit_id: int, *, since: datetime, until: datetime
+) -> AsyncIterator[list[Heartbeat]]:
+    """Give all of a unit's heartbeats with since ≤ at < until, oldest first, in batches.
+
+    Each batch is a transaction of its own that is over when the batch is given: who takes long
+    over it holds nothing in the database.
+    """
+    at, life, boot, seq = since, -1, 0, 0
+    more = True
+    while more:
+        async with pool.transaction() as conn:
+            batch = await rows(
+                conn,
+                Heartbeat.from_row,
+                SQL.onwards,
+                unit_id=unit_id,
+                until=until,
+                at=at,
+                life=life,
+                boot=boot,
+                seq=seq,
+                limit=BATCH,
+            )
+        if batch:
+            yield batch
+            at, life, boot, seq = batch[-1].at, batch[-1].life, batch[-1].boot, batch[-1].seq
+        more = len(batch) == BATCH
 
 
 def _unit_ts(row: DictRow) -> int | None:

@@ -21,3 +21,12 @@ SELECT *
    AND at <= %(at)s AND (at, life, boot, seq) < (%(at)s, %(life)s, %(boot)s, %(seq)s)
  ORDER BY at DESC, life DESC, boot DESC, seq DESC
  LIMIT %(limit)s;
+
+-- :onwards
+-- A batch of one unit's heartbeats, oldest first.
+SELECT *
+  FROM heartbeat
+ WHERE unit_id = %(unit_id)s AND at >= %(at)s AND at < %(until)s
+   AND (at, life, boot, seq) > (%(at)s, %(life)s, %(boot)s, %(seq)s)
+ ORDER BY at, life, boot, seq
+ LIMIT %(limit)s;

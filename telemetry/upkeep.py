@@ -55,7 +55,7 @@ class LetGo:
 
 
 async def roll_up(conn: Connection, *, before: datetime, most: int = NOTES) -> int | None:
-    """Take one step in summing up the hours before a moment, the beginning of an hour.
+    """Take one step in summing up the hours that are over at a moment.
 
     Tells how much it did: 0 when nothing is left, None when another process is at it. The steps
     are transactions of their own.

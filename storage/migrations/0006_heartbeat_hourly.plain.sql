@@ -99,6 +99,7 @@ DECLARE
     summed timestamptz;
     done   bigint;
 BEGIN
+    before := date_bin('1 hour', before, '2000-01-01 00:00+00');
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN NULL;
     END IF;
@@ -136,7 +137,7 @@ BEGIN
     )
     SELECT count(*) INTO done FROM taken;
     IF summed < noted THEN
-        UPDATE heartbeat_summing SET summed_before = least(summed + INTERVAL '1 hour', noted_before);
+        UPDATE heartbeat_summing SET summed_before = summed + INTERVAL '1 hour';
         done := done + 1;
     END IF;
     RETURN done;

@@ -26,6 +26,7 @@ class Rule:
     level: Level | None
     success: int = 200
     everywhere: bool = False
+    query: dict[str, str] | None = None
     body: dict[str, Any] | None = None
 
     def status(self, level: Level, scope: Scope, entity_id: int, *, bound: bool) -> int:
@@ -47,6 +48,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units"): READ,
     ("GET", "/v1/units/{unit}"): READ,
     ("GET", "/v1/units/{unit}/heartbeats"): READ,
+    ("GET", "/v1/units/{unit}/heartbeats.csv"): READ,
+    ("GET", "/v1/units/{unit}/series"): replace(READ, query={"readings": "battery_v"}),
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
     ("GET", "/v1/units/{unit}/reliability"): READ,
@@ -150,7 +153,7 @@ async def _call(
     number = await lose(full, b"%d" % next(names)) if "{number}" in path else 0  # each is decided once
     where = path.format(**target, number=number, slug="invalid")
     if rule.body is None:
-        return (await full.ask(method, where, token)).status_code
+        return (await full.ask(method, where, token, params=rule.query)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})
     return (await full.post(where, token, body)).status_code
 
