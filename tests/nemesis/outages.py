@@ -156,8 +156,10 @@ def busy(ground: Ground) -> Iterator[None]:
 def _called(ground: Ground, token: str, seconds: float, trial: Trial, name: str) -> int:
     """Call from many sides for so long; note the longest answer and the longest stall; give the calls."""
     until_when = time.monotonic() + seconds
-    with ThreadPoolExecutor(CALLERS) as callers:
-        calling = [callers.submit(_call, ground.stack.api_url, token, until_when) for _ in range(CALLERS)]
+    client = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=UNANSWERED_S)
+    with client, ThreadPoolExecutor(CALLERS) as callers:
+        asked = f"{ground.stack.api_url}/v1/units"
+        calling = [callers.submit(_call, client, asked, until_when) for _ in range(CALLERS)]
         while wait(calling, PROBE_S).not_done:
             trial.worst(f"{name}: longest stall (s)", figures(ground.stack)[STALLED])
     took = [seconds for one in calling for seconds in one.result()]
@@ -165,12 +167,11 @@ def _called(ground: Ground, token: str, seconds: float, trial: Trial, name: str)
     return len(took)
 
 
-def _call(api: str, token: str, until_when: float) -> list[float]:
-    """Ask for the units again and again; gives how long each answer took, whatever it was."""
+def _call(client: httpx.Client, address: str, until_when: float) -> list[float]:
+    """Ask again and again; gives how long each answer took, whatever it was."""
     took = []
-    with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=UNANSWERED_S) as client:
-        while (began := time.monotonic()) < until_when:
-            answer = client.get(f"{api}/v1/units")
-            assert answer.status_code in {200, 503}, answer.text
-            took.append(time.monotonic() - began)
+    while (began := time.monotonic()) < until_when:
+        answer = client.get(address)
+        assert answer.status_code in {200, 503}, answer.text
+        took.append(time.monotonic() - began)
     return took
