@@ -58,7 +58,7 @@ class Ingest:
         self._queue: deque[tuple[Delivery, datetime, bool]] = deque()
         self._arrived = asyncio.Event()
         self._unit_ids: dict[str, int] = {}
-        self._held = 0
+        self._held = self._held_bytes = 0
         self._moved_at = time.monotonic()
         self._live_from = 0.0
         self._session: Session | None = None
@@ -81,6 +81,7 @@ class Ingest:
         if not self._held:
             self._moved_at = time.monotonic()  # nothing waited until now
         self._held += 1
+        self._held_bytes += len(delivery.body)
         self._arrived.set()
         metrics.RECEIVED.inc()
         metrics.REDELIVERED.inc(delivery.again)
@@ -136,7 +137,8 @@ class Ingest:
 
     @property
     def _has_room(self) -> bool:
-        return self._held < self._settings.gateway_window
+        few = self._held < self._settings.gateway_window
+        return few and self._held_bytes < self._settings.gateway_window_bytes
 
     async def _gather(self, stopping: asyncio.Task[bool]) -> list[tuple[Delivery, datetime, bool]]:
         """Wait for the first message, then a little for more to share its transaction."""
@@ -234,6 +236,7 @@ class Ingest:
         for session, packet_ids in by_session.items():
             session.acknowledge(packet_ids)
         self._held -= len(entries)
+        self._held_bytes -= sum(len(reading.delivery.body) for reading, _ in entries)
         metrics.UNACKNOWLEDGED.dec(len(entries))
         if self._session is not None and self._has_room:
             self._session.resume()

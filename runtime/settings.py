@@ -131,6 +131,11 @@ class Gateway(Settings):
         le=65_535,
         description="unacknowledged messages held at most; then reading stops",
     )
+    gateway_window_bytes: int = Field(
+        default=64 << 20,
+        ge=1,
+        description="likewise, bytes of them: a fleet that returns with backlogs sends 64 KiB in a message",
+    )
     gateway_batch_rows: int = Field(
         default=5_000, ge=1, description="heartbeats and losses in one transaction, about"
     )

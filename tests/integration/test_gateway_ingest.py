@@ -159,14 +159,18 @@ async def test_each_bad_message_is_kept_once_with_its_reason(database: Database)
         )
 
 
-async def test_a_full_window_says_stop_and_an_emptied_one_says_go_on(database: Database) -> None:
-    settings = SETTINGS.model_copy(update={"gateway_window": 5})
+@pytest.mark.parametrize("bound", [{"gateway_window": 5}, {"gateway_window_bytes": 5 * len(beat(1))}])
+async def test_a_full_window_says_stop_and_an_emptied_one_says_go_on(
+    database: Database, bound: dict[str, int]
+) -> None:
+    settings = SETTINGS.model_copy(update=bound)
     async with running(database, settings) as bench:
         room = [bench.give(beat(seq)) for seq in range(1, 7)]
 
         assert room == [True] * 4 + [False] * 2
         await bench.acknowledged(6)
         assert bench.session.resumed >= 1
+        assert bench.give(beat(7))
 
 
 async def test_nothing_is_acknowledged_while_the_database_does_not_answer(database: Database) -> None:
