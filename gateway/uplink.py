@@ -67,16 +67,20 @@ class Uplink:
         return session
 
     async def _begin(self, session: Session) -> None:
-        """Wait to be let in, and subscribe."""
+        """Wait to be let in, and subscribe.
+
+        The answer to that stands behind all that waits in the session's queue, and may take as long
+        as the queue; a broker that falls silent meanwhile is found out by the keepalive.
+        """
         try:
             async with asyncio.timeout(CONNECT_S):
                 welcome = await session.accepted
-                log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
-                if not welcome.session_present:
-                    self._ingest.nothing_queued()
-                await self._subscribe(session)
         except TimeoutError:
             raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+        log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+        if not welcome.session_present:
+            self._ingest.nothing_queued()
+        await self._subscribe(session)
         self._tell(subscribed=True)
 
     async def _subscribe(self, session: Session) -> None:
