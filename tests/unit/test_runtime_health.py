@@ -1,3 +1,5 @@
+"""What a health page shows of figures, with and without the event loop."""
+
 from __future__ import annotations
 
 import asyncio
