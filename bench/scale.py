@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -26,11 +26,10 @@ from bench.ingest import (
 )
 from bench.load import connect, forget
 from bench.register import register
-from bench.stack import DidNotHappen, Stack, serve
+from bench.stack import GATEWAYS, DidNotHappen, Stack, serve
 from deploy.local.gateways import ranges
 from deploy.local.processes import Child
 from protocol.identity import Imei
-from registry import access_list
 from runtime.garbage import collect_rarely
 
 WARM = 2 * UNITS
@@ -152,20 +151,19 @@ async def _sharing(rig: Rig, runs: int, tell: Tell) -> list[Figure]:
 
 
 async def _through(rig: Rig, gateways: int) -> Run:
-    """Send a load through so many gateways, which then leave nothing at the broker."""
-    shares = ranges(gateways)
+    """Send a load through so many gateways."""
+    await _begin_anew(rig.stack)
     async with AsyncExitStack() as running:
-        for partitions in shares:
+        for partitions in ranges(gateways):
             await running.enter_async_context(rig.stack.gateway(partitions))
         await stored(rig, WARM)
-        run = await stored(rig, DURABLE)
-    await _forget(rig.stack, shares)
-    return run
+        return await stored(rig, DURABLE)
 
 
-async def _forget(stack: Stack, shares: Sequence[range]) -> None:
-    for partitions in shares:
-        await forget(stack, access_list.gateway(partitions))
+async def _begin_anew(stack: Stack) -> None:
+    """Have the broker forget every gateway: a session that nobody serves is work for it all the same."""
+    for name in GATEWAYS:
+        await forget(stack, name)
 
 
 async def _waiting(rig: Rig, runs: int, tell: Tell) -> list[Figure]:
@@ -184,6 +182,7 @@ async def _waiting(rig: Rig, runs: int, tell: Tell) -> list[Figure]:
 
 async def _drained(rig: Rig, waiting: int) -> tuple[float, Run]:
     """Let messages wait for a gateway, and tell its peak of memory when all are stored."""
+    await _begin_anew(rig.stack)
     async with rig.stack.gateway():
         pass  # from now on the broker keeps what it would hear
     load = rig.load(waiting)
@@ -194,7 +193,6 @@ async def _drained(rig: Rig, waiting: int) -> tuple[float, Run]:
         async with asyncio.timeout(DRAIN_S):
             ended = await last_landed(rig, load)
         peak = _peak_mb(gateway)
-    await _forget(rig.stack, ranges(1))
     return peak, await rig.count(load, ended - began)
 
 
