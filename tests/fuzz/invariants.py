@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from math import isfinite
+from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 from gateway.reading import Reading, read
@@ -13,14 +14,15 @@ from gateway.session import Delivery, Session
 from protocol.codec import MAX_BODY, Cleared, Decoded, decode, encode
 from protocol.messages import Heartbeat
 from protocol.reasons import Reason
+from telemetry.arrivals import Arrival, beats
 from telemetry.dead_letters import Loss
 from telemetry.heartbeat_rows import copied
-from telemetry.lives import Life
-from telemetry.record import Arrival, _beats
+from telemetry.lives import Ordinals
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 NOBODY = cast("Session", None)
 UNIT = 1
+ORDINALS = cast("Ordinals", SimpleNamespace(of=lambda _unit_id, _life: 1))
 COUNTERS = {"life": 0, "boot": 0, "seq": 1, "epoch": 0, "next_s": 0, "conn": 0, "attempt": 1}
 """The least value of each; the greatest is 2^32 - 1."""
 
@@ -51,11 +53,9 @@ def examine(topic: str, body: bytes) -> Reading:
 
 def _written(arrival: Arrival) -> list[Any]:
     """Write its heartbeats as rows, and give them."""
-    if not isinstance(arrival.message, Heartbeat):
-        return []
-    beats = list(_beats(arrival, {Life(UNIT, arrival.message.life): 1}))
-    assert copied(beats)
-    return beats
+    rows = beats(arrival, ORDINALS)
+    assert copied(rows)
+    return rows
 
 
 def _check_message(decoded: Decoded) -> None:
