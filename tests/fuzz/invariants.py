@@ -11,7 +11,7 @@ from typing import Any, NoReturn, cast
 
 from gateway.reading import Reading, read
 from gateway.session import Delivery, Session
-from protocol.codec import MAX_BODY, Cleared, Decoded, decode, encode
+from protocol.codec import MAX_BODY, Cleared, Decoded, _read, decode, encode
 from protocol.messages import Heartbeat
 from protocol.reasons import Reason
 from telemetry.arrivals import Arrival, beats
@@ -45,10 +45,18 @@ def examine(topic: str, body: bytes) -> Reading:
         case Arrival():
             assert isinstance(reading.decoded, Decoded)
             _check_message(reading.decoded)
+            _check_short_cut(reading.decoded, body)
             for loss in content.losses:
                 _check_loss(loss, body, whole=False)
             assert len(content.losses) + len(_written(content)) <= reading.weight + 1
     return reading
+
+
+def _check_short_cut(decoded: Decoded, body: bytes) -> None:
+    """A plain heartbeat is read in one pass: the long way must come to the same."""
+    if isinstance(decoded.message, Heartbeat):
+        message, faults = _read(Heartbeat, body)
+        assert (repr(decoded.message), decoded.faults) == (repr(message), faults)
 
 
 def _written(arrival: Arrival) -> list[Any]:
