@@ -41,14 +41,14 @@ def examine(topic: str, body: bytes) -> Reading:
     match content:
         case Loss():
             _check_loss(content, body, whole=True)
-            assert reading.weight >= 1
+            assert reading.weight == reading.delivery.weight
         case Arrival():
             assert isinstance(reading.decoded, Decoded)
             _check_message(reading.decoded)
             _check_short_cut(reading.decoded, body)
             for loss in content.losses:
                 _check_loss(loss, body, whole=False)
-            assert len(content.losses) + len(_written(content)) <= reading.weight + 1
+            assert len(_written(content)) + len(content.losses) <= reading.weight + 1, "it weighs too little"
     return reading
 
 

@@ -99,6 +99,17 @@ async def test_a_heartbeat_is_stored_and_becomes_the_status(pool: Pool) -> None:
     assert now.contact_at == NOON
 
 
+async def test_lives_first_heard_in_one_batch_stand_in_the_order_of_their_arrival(pool: Pool) -> None:
+    spoken = [9, 2**32 - 1, 1, 5, 3]
+
+    await take(pool, *(arrival(beat(1, life=life)) for life in spoken))
+
+    async with pool.transaction() as conn:
+        cursor = await conn.execute("SELECT life FROM unit_life WHERE unit_id = 1 ORDER BY ordinal")
+        assert [row["life"] for row in await cursor.fetchall()] == spoken
+    assert (await standing(pool)).life == len(spoken)
+
+
 async def test_a_heartbeat_counts_once_however_often_it_arrives(pool: Pool) -> None:
     first = await take(pool, arrival(beat(1)), arrival(beat(1)), arrival(beat(2)))
     again = await take(pool, arrival(beat(2)), arrival(beat(1), minute=1))
