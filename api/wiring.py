@@ -10,7 +10,18 @@ from fastapi.routing import APIRoute
 from api import problems
 from api.door import Door
 from api.problems import Problem
-from api.routes import commands, dead_letters, entities, health, heartbeats, holes, reliability, tokens, units
+from api.routes import (
+    alerts,
+    commands,
+    dead_letters,
+    entities,
+    health,
+    heartbeats,
+    holes,
+    reliability,
+    tokens,
+    units,
+)
 from api.routes import problems as problem_pages
 from runtime.settings import Commands
 from storage.pool import Pool
@@ -57,6 +68,7 @@ def bare() -> Api:
         heartbeats,
         holes,
         reliability,
+        alerts,
         commands,
         entities,
         tokens,

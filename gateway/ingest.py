@@ -242,3 +242,5 @@ def _count(outcome: Outcome) -> None:
     metrics.HEARTBEATS.labels("repeated").inc(outcome.repeated)
     for why, number in outcome.lost.items():
         metrics.DEAD_LETTERS.labels(str(why)).inc(number)
+    for kind, number in outcome.raised.items():
+        metrics.ALERTS.labels(str(kind)).inc(number)

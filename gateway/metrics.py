@@ -11,6 +11,7 @@ REDELIVERED = Counter(
 VERDICTS = Counter("heliograph_messages", "messages by verdict", ["verdict"])
 HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats seen in messages, new or repeated", ["kind"])
 DEAD_LETTERS = Counter("heliograph_dead_letters", "messages, readings and backlog entries lost", ["reason"])
+ALERTS = Counter("heliograph_alerts_raised", "alerts about units that were raised, by kind", ["kind"])
 UNACKNOWLEDGED = Gauge("heliograph_gateway_unacknowledged", "messages received and not yet acknowledged")
 QUEUED = Gauge("heliograph_gateway_queued", "messages received and not yet decoded")
 STALLED = Gauge(

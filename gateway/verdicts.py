@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from commands.observe import Acked, AckVerdict, Reported, observe
 from gateway.reading import Reading
@@ -14,10 +16,12 @@ from runtime.clock import now
 from runtime.settings import Commands
 from storage.sql import Connection
 from telemetry import dead_letters
+from telemetry.alerts import Kind
 from telemetry.arrivals import Arrival
 from telemetry.dead_letters import Loss
 from telemetry.record import Recorded, Verdict, record
 
+PLACE = attrgetter("place")
 Entry = tuple[Reading, Arrival | Loss]
 
 ACKS = {
@@ -31,12 +35,13 @@ ACK_REASONS = {AckVerdict.UNKNOWN: Reason.UNKNOWN_COMMAND, AckVerdict.FOREIGN: R
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a batch: messages by verdict, heartbeats new and repeated, losses by reason."""
+    """What became of a batch: messages by verdict, heartbeats new and repeated, losses, new alerts."""
 
     verdicts: Counter[Verdict]
     new: int
     repeated: int
     lost: Counter[Reason]
+    raised: Counter[Kind]
 
 
 async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, settings: Commands) -> Outcome:
@@ -44,6 +49,7 @@ async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, set
     arrivals = [(reading, content) for reading, content in entries if isinstance(content, Arrival)]
     losses = [content for _, content in entries if isinstance(content, Loss)]
     recorded = await record(conn, [arrival for _, arrival in arrivals], gateway=gateway, now=now())
+    losses += _refused(arrivals, recorded)
 
     acks = [(reading, arrival) for reading, arrival in arrivals if isinstance(arrival.message, Ack)]
     ack_verdicts = await observe(
@@ -64,7 +70,17 @@ async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, set
     verdicts[Verdict.DEAD_LETTER] += len(entries) - len(arrivals)
     lost = Counter(loss.reason for loss in losses)
     lost.update(loss.reason for _, arrival in arrivals for loss in arrival.losses)
-    return Outcome(verdicts=verdicts, new=recorded.new, repeated=recorded.repeated, lost=lost)
+    return Outcome(
+        verdicts=verdicts, new=recorded.new, repeated=recorded.repeated, lost=lost, raised=recorded.raised
+    )
+
+
+def _refused(arrivals: Sequence[tuple[Reading, Arrival]], recorded: Recorded) -> Iterator[Loss]:
+    """Give up what telemetry did not take."""
+    by_place = groupby(sorted(recorded.refusals, key=PLACE), PLACE)
+    for place, refusals in by_place:
+        reading, arrival = arrivals[place]
+        yield from reading.refused(arrival.unit_id, list(refusals))
 
 
 def _acked(arrival: Arrival) -> Acked:

@@ -12,3 +12,12 @@ SELECT *
    AND at <= %(at)s AND (at, life, boot, seq) < (%(at)s, %(life)s, %(boot)s, %(seq)s)
  ORDER BY at DESC, life DESC, boot DESC, seq DESC
  LIMIT %(limit)s;
+
+-- :named
+-- Heartbeats of these names among those that stand after a moment.
+SELECT h.*
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(boots)s::bigint[], %(seqs)s::bigint[])
+       AS wanted (unit_id, life, boot, seq)
+  JOIN heartbeat h ON h.unit_id = wanted.unit_id AND h.life = wanted.life AND h.boot = wanted.boot
+                  AND h.seq = wanted.seq
+ WHERE h.at >= %(since)s;

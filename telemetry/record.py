@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,10 @@ from protocol import messages
 from protocol.messages import PresenceState
 from storage.sql import Connection
 from telemetry import arrivals as arriving
-from telemetry import dead_letters, heartbeats, newest, sequence, status
+from telemetry import continuity, dead_letters, heartbeats, newest, sequence, status
+from telemetry.alerts import Kind
 from telemetry.arrivals import Arrival
+from telemetry.course import Refusal
 from telemetry.lives import Ordinals
 from telemetry.sequence import Heard
 from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Run, Standing
@@ -38,7 +41,8 @@ class Recorded:
 
     `verdicts` stand in the order of the arrivals, None for acks: theirs is not telemetry's to
     give. `reports` are the newest reports of units that advanced, `contacts` every unit that
-    spoke, `online` those that came online.
+    spoke, `online` those that came online. `refusals` say what is to become a dead letter, by the
+    places of the arrivals; `raised` counts new alerts.
     """
 
     verdicts: list[Verdict | None]
@@ -47,6 +51,8 @@ class Recorded:
     online: list[int]
     new: int
     repeated: int
+    refusals: Sequence[Refusal]
+    raised: Counter[Kind]
 
 
 async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str, now: datetime) -> Recorded:
@@ -58,30 +64,43 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     standings = await status.lock(conn, {arrival.unit_id for arrival in arrivals})
     ordinals = Ordinals(standings)
     await ordinals.learn(conn, arriving.lives(arrivals), now=now)
-    said = [arriving.beats(arrival, ordinals) for arrival in arrivals]
-    beats = [beat for group in said for beat in group]
+    judged = await continuity.judge(
+        conn,
+        arrivals,
+        [arriving.beats(arrival, ordinals) for arrival in arrivals],
+        standings,
+        ordinals,
+        now=now,
+    )
+    beats = [beat for group in judged.said for beat in group]
     heard = await sequence.hear(conn, standings, beats)
     new = list(compress(beats, heard.first))
     if new:
         await heartbeats.append(conn, new)
 
     first = iter(heard.first)
-    fresh = [[next(first) for _ in group] for group in said]
-    reports = newest.reports(arrivals, said, fresh, standings, heard.grown)
+    fresh = [[next(first) for _ in group] for group in judged.said]
+    reports = newest.reports(arrivals, judged.said, fresh, standings, heard.grown)
     contacts = newest.contacts(arrivals)
     presences, changed = newest.presences(arrivals, ordinals, await _presences(conn, arrivals))
     await _advance(conn, reports, contacts, presences, _runs(standings, heard, reports), now=now)
     await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
+    verdicts = [
+        _verdict(arrival, brought_new=True in group or place in changed)
+        for place, (arrival, group) in enumerate(zip(arrivals, fresh, strict=True))
+    ]
+    for refusal in judged.refusals:
+        if refusal.entry is None:
+            verdicts[refusal.place] = Verdict.DEAD_LETTER
     return Recorded(
-        verdicts=[
-            _verdict(arrival, brought_new=True in group or place in changed)
-            for place, (arrival, group) in enumerate(zip(arrivals, fresh, strict=True))
-        ],
+        verdicts=verdicts,
         reports=list(reports.values()),
         contacts=list(contacts.values()),
         online=[one.unit_id for one in presences if one.state is PresenceState.ONLINE],
         new=len(new),
         repeated=len(beats) - len(new),
+        refusals=judged.refusals,
+        raised=judged.raised,
     )
 
 

@@ -50,7 +50,8 @@ class Run(NamedTuple):
 class Standing(NamedTuple):
     """What a batch must know of a unit: its locked row of `unit_status`, None where nothing was heard yet.
 
-    (life, boot, seq) is the newest report, and `reported_life` its life as the unit calls it.
+    (life, boot, seq) is the newest report, and `reported_life` its life as the unit calls it, None as well
+    when that life is over.
     """
 
     unit_id: int

@@ -1,8 +1,9 @@
 -- :lock
 -- Lock rows in the order of ids, and tell how new their newest is; columns as telemetry.status.Standing has them.
+-- The number of a life that is over tells nothing: it may belong to a later one by now.
 SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.run_life, s.run_boot, s.run_first, s.run_last
   FROM unit_status s
-  LEFT JOIN unit_life l ON l.unit_id = s.unit_id AND l.ordinal = s.life
+  LEFT JOIN unit_life l ON l.unit_id = s.unit_id AND l.ordinal = s.life AND NOT l.over
  WHERE s.unit_id = ANY(%(unit_ids)s)
  ORDER BY s.unit_id
    FOR UPDATE OF s;
