@@ -51,7 +51,10 @@ class Ordinals:
 
     async def learn(self, conn: Connection, spoken: Iterable[Life], *, now: datetime) -> None:
         """Look up, or give, the ordinals of lives that are not those of newest reports."""
-        unknown = {life for life in spoken if self._standings[life.unit_id].reported_life != life.life}
+        # In the order of their arrival: that is the order of lives.
+        unknown = dict.fromkeys(
+            life for life in spoken if self._standings[life.unit_id].reported_life != life.life
+        )
         if unknown:
             self._others = await ordinals(conn, unknown, now=now)
             self.complete = len(self._others) == len(unknown)
