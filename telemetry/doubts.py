@@ -49,7 +49,7 @@ class Doubt:
     """What is held against a unit.
 
     `last` is the newest of the older heartbeats, `against` what was the unit's newest then, `turns`
-    how often that older boot was gone back to, `held` those since the newest last advanced.
+    how often an older boot was gone back to, `held` those since the newest last advanced.
     """
 
     last: Order
@@ -57,6 +57,10 @@ class Doubt:
     turns: int
     heard_at: datetime
     held: tuple[Held, ...]
+
+    def goes_on_with(self, order: Order) -> bool:
+        """Whether a heartbeat goes on where one of the two boots was that are held against each other."""
+        return any(one[:2] == order[:2] and one[2] < order[2] for one in (self.last, self.against))
 
 
 _HELD = TypeAdapter(tuple[Held, ...])
@@ -67,7 +71,7 @@ def weigh(before: Doubt | None, held: Held, newest: Order) -> Doubt:
     order, at = held.beat.order, held.beat.received_at
     if before is not None and order == before.last:
         return before
-    if before is None or at - before.heard_at > WINDOW or not _goes_on(before.last, order):
+    if before is None or at - before.heard_at > WINDOW or not before.goes_on_with(order):
         return Doubt(last=order, against=newest, turns=1, heard_at=at, held=(held,))
     if newest > before.against:
         turns = before.turns + 1
@@ -77,8 +81,11 @@ def weigh(before: Doubt | None, held: Held, newest: Order) -> Doubt:
 
 
 def settled(doubt: Doubt, order: Order) -> Doubt:
-    """Give what is left of a doubt when a new life has begun with that heartbeat."""
-    return replace(doubt, last=order, against=order, held=())
+    """Give what is left of a doubt when a new life has begun with that heartbeat.
+
+    What was the newest until then is remembered: if it is heard again, there are two.
+    """
+    return replace(doubt, last=order, held=())
 
 
 async def of_units(conn: Connection, unit_ids: Sequence[int]) -> dict[int, Doubt]:
@@ -108,10 +115,6 @@ async def write(conn: Connection, doubts: Mapping[int, Doubt]) -> None:
         heard_ats=timestamps([doubt.heard_at for _, doubt in told]),
         helds=texts([_HELD.dump_json(doubt.held).decode() for _, doubt in told]),
     )
-
-
-def _goes_on(last: Order, order: Order) -> bool:
-    return last[:2] == order[:2] and order[2] > last[2]
 
 
 def _doubt(row: tuple[Any, ...]) -> Doubt:

@@ -423,6 +423,18 @@ async def test_a_clone_that_speaks_often_begins_one_life_and_no_further_one(pool
     assert await newest(pool) == (2, 50, 4)
 
 
+@pytest.mark.parametrize("run", [3, 4, 7])
+async def test_lives_that_take_turns_in_long_runs_are_two_units_and_begin_one_life_at_most(
+    pool: Pool, run: int
+) -> None:
+    for turn in range(6):
+        life, boot = (1, 5) if turn % 2 == 0 else (2, 9)
+        await each(pool, *[beat(boot, 1 + turn * run + step, life=life) for step in range(run)])
+
+    assert (await raised(pool))[Kind.MEMORY_LOST] == 1
+    assert (await raised(pool))[Kind.TWO_UNITS] >= 1
+
+
 async def test_an_older_life_that_goes_on_alone_is_where_the_unit_is(pool: Pool) -> None:
     """Its memory was restored, or a clone fell silent: the status must not stand still."""
     await each(pool, beat(5, 1, life=1), beat(9, 1, life=2))

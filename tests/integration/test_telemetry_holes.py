@@ -62,7 +62,7 @@ async def test_holes_reported_are_holes_made(here: Site) -> None:
 
     await hear(here, 1, *heard)
 
-    newest = {(life, boot): max(s for n, b, s in heard if (n, b) == (life, boot)) for life, boot, _ in sent}
+    newest = {(life, boot): seq for life, boot, seq in sorted(heard)}
     made = {(life, boot, seq) for life, boot, seq in sent if seq < newest[life, boot]} - set(heard)
     async with here.pool.transaction() as conn:
         found = await holes.of_unit(conn, 1)
