@@ -98,7 +98,10 @@ def _odd(said: Said, standings: Mapping[int, Standing]) -> set[int]:
         for beat in group:
             standing = standings[beat.unit_id]
             if (
-                beat.boot != standing.boot or beat.life != standing.life or beat.seq > standing.seq + SEQ_LEAP  # type: ignore[operator]  # a report is whole or absent
+                beat.boot != standing.boot
+                or beat.life != standing.life
+                or standing.seq is None
+                or beat.seq > standing.seq + SEQ_LEAP
             ):
                 odd.add(beat.unit_id)
     return odd
@@ -161,7 +164,7 @@ def _against(
     standings: Mapping[int, Standing],
     odd: Mapping[int, object],
 ) -> list[int]:
-    """Give the places of live heartbeats that are older than another of their unit, known or in the batch."""
+    """Give the places of live heartbeats of an older boot than another of their unit, known or in the batch."""
     newest = {unit_id: _newest(standings[unit_id]) or (0, 0, 0) for unit_id in odd}
     own = [(place, group[0]) for place, group in enumerate(said) if group and group[0].unit_id in odd]
     for _, beat in own:

@@ -85,10 +85,10 @@ class Course:
 
     def _relived(self, beats: Sequence[Heartbeat]) -> Sequence[Heartbeat]:
         """Give heartbeats under the life that has begun meanwhile, if one has."""
-        if beats[0].life not in self._later:
-            return beats
-        later = self._later[beats[0].life]
-        return [beat._replace(life=later) for beat in beats]
+        life = beats[0].life
+        while life in self._later:
+            life = self._later[life]
+        return beats if life == beats[0].life else [beat._replace(life=life) for beat in beats]
 
     def _speaks_against(self, place: int, own: Heartbeat) -> Known | None:
         """Tell what is known of a heartbeat of now of an older boot than the newest; None for others."""

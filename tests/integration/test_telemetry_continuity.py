@@ -239,7 +239,7 @@ async def test_a_redelivery_is_no_evidence_even_if_it_is_taken_for_live(pool: Po
 @pytest.mark.parametrize("cut", [1, 4])
 async def test_a_redelivery_of_a_run_that_goes_on_is_none_either(pool: Pool, cut: int) -> None:
     early = [told(1, seq) for seq in range(1, 5)]
-    await take(pool, *early)
+    await each(pool, *early)
 
     said = [told(2, 1), *early[1:]]
     for first in range(0, 4, cut):
@@ -305,6 +305,16 @@ async def test_a_unit_that_loses_its_memory_again_begins_yet_another_life(pool: 
         await each(pool, *[told(3, seq, 12.0 + minute) for seq in (1, 2, 3)], told(8, 1), minute=minute)
 
     assert await newest(pool) == (3, 8, 1)
+    assert await raised(pool) == {Kind.MEMORY_LOST: 2}
+
+
+async def test_a_memory_that_is_lost_twice_within_one_batch_is_too(pool: Pool) -> None:
+    await take(pool, beat(9, 1))
+    once = [told(3, seq, 12.0) for seq in (1, 2, 3)]
+
+    await take(pool, *once, told(8, 1), *[told(2, seq, 13.0) for seq in (1, 2, 3, 4)])
+
+    assert await newest(pool) == (3, 2, 4)
     assert await raised(pool) == {Kind.MEMORY_LOST: 2}
 
 
