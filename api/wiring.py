@@ -19,11 +19,12 @@ from api.routes import (
     heartbeats,
     holes,
     reliability,
+    series,
     tokens,
     units,
 )
 from api.routes import problems as problem_pages
-from runtime.settings import Commands
+from runtime.settings import Commands, Keeping
 from storage.pool import Pool
 
 ABOUT = (
@@ -42,11 +43,12 @@ class Api(FastAPI):
         return described
 
 
-def application(pool: Pool, settings: Commands) -> Api:
+def application(pool: Pool, deadlines: Commands, keeping: Keeping) -> Api:
     """Give the application, ready to serve."""
     app = bare()
     app.state.pool = pool
-    app.state.commands = settings
+    app.state.commands = deadlines
+    app.state.keeping = keeping
     return app
 
 
@@ -66,6 +68,7 @@ def bare() -> Api:
     for part in (
         units,
         heartbeats,
+        series,
         holes,
         reliability,
         alerts,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from bench.figures import Figure
-from bench.load import BOOT, Load, connect
+from bench.load import BOOT, Lines, Load, connect
 from bench.stack import POLL_S, PUBLISHERS, DidNotHappen, Stack, serve, told, until
 from deploy.local.processes import Child
 from gateway.ingest import QUEUED_S
@@ -126,14 +126,19 @@ class Rig:
 async def measure(runs: int, tell: Tell) -> list[Figure]:
     """Run every contender so many times, in turn."""
     tell("servers and units")
-    async with serve() as stack:
-        unit_ids = await stack.enrol(UNITS)
-        async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
-            await _insist_on_durability(conn)
-            rig = Rig(stack, unit_ids, conn)
-            return _figures(
-                [await _round(rig, f"round {number} of {runs}", tell) for number in range(1, runs + 1)]
-            )
+    async with serve() as stack, furnish(stack) as rig:
+        return _figures(
+            [await _round(rig, f"round {number} of {runs}", tell) for number in range(1, runs + 1)]
+        )
+
+
+@asynccontextmanager
+async def furnish(stack: Stack) -> AsyncIterator[Rig]:
+    """Enrol the units of the load, on servers that keep what they commit."""
+    unit_ids = await stack.enrol(UNITS)
+    async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
+        await _insist_on_durability(conn)
+        yield Rig(stack, unit_ids, conn)
 
 
 async def _round(rig: Rig, name: str, tell: Tell) -> Round:
@@ -141,26 +146,26 @@ async def _round(rig: Rig, name: str, tell: Tell) -> Round:
         tell(f"{name}: latency")
         steady, latencies = await _steady(rig)
         tell(f"{name}: durable")
-        durable = await _stored(rig, DURABLE)
+        durable = await stored(rig, DURABLE)
     async with rig.stack.running("bench.null") as child:
         tell(f"{name}: null")
         null = await _decoded(rig, DURABLE, child)
     async with rig.stack.running("bench.naive", "insert"):
         tell(f"{name}: insert")
-        insert = await _stored(rig, INSERT)
+        insert = await stored(rig, INSERT)
     async with rig.stack.running("bench.naive", "executemany"):
         tell(f"{name}: executemany")
-        executemany = await _stored(rig, EXECUTEMANY)
+        executemany = await stored(rig, EXECUTEMANY)
     return Round(durable, null, insert, executemany, steady, latencies)
 
 
-async def _stored(rig: Rig, size: int) -> Run:
+async def stored(rig: Rig, size: int) -> Run:
     """Send a load at full speed; it ends when the last heartbeat of every connection is visible."""
     load = rig.load(size)
-    return await rig.count(load, await _seconds(rig, load, _last_landed(rig, load)))
+    return await rig.count(load, await _seconds(rig, load, last_landed(rig, load)))
 
 
-async def _last_landed(rig: Rig, load: Load) -> float:
+async def last_landed(rig: Rig, load: Load) -> float:
     """Wait until the last heartbeat of every connection is visible."""
     places = range(load.size - len(PUBLISHERS), load.size)
     while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
@@ -181,14 +186,21 @@ async def _decoded(rig: Rig, size: int, child: Child) -> Run:
 
 
 async def _seconds(rig: Rig, load: Load, end: Coroutine[Any, Any, float]) -> float:
-    """Time a load from its first publish to its end."""
     packets = load.packets()
+    async with connect(rig.stack) as lines:
+        return await blast(lines, packets, end)
+
+
+async def blast(lines: Lines, packets: Sequence[bytes], end: Coroutine[Any, Any, float]) -> float:
+    """Send a load at full speed and time it from its first publish to its end."""
     try:
-        async with connect(rig.stack) as lines, asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
             ended = group.create_task(end)
             began = group.create_task(lines.blast(packets))
     except TimeoutError:
-        raise DidNotHappen("A load did not come through in time.", size=load.size, seconds=LIMIT_S) from None
+        raise DidNotHappen(
+            "A load did not come through in time.", size=len(packets), seconds=LIMIT_S
+        ) from None
     return ended.result() - began.result()
 
 
@@ -204,7 +216,7 @@ async def _steady(rig: Rig) -> tuple[Run, list[float]]:
     latencies = [1000 * (seen[place] - published[place]) for place in probes]
     with suppress(TimeoutError):  # what is missing then counts as lost
         async with asyncio.timeout(LIMIT_S):
-            await _last_landed(rig, load)
+            await last_landed(rig, load)
     return await rig.count(load, max(seen.values()) - published[0]), latencies
 
 

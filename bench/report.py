@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +21,8 @@ from storage.engine import Engine
 
 PACKAGES = ("aiomqtt", "mqtt5", "paho-mqtt", "psycopg", "psycopg-binary", "pydantic", "pydantic-core")
 WORDS = {True: "yes", False: "not yet", None: "-"}
-OWN = "bench/results.json"
-"""What a measurement writes itself does not make the tree another."""
+OWN = ("bench/results.json", "bench/faults.json")
+"""What measurements write themselves does not make the tree another."""
 
 DIGITS = 4  # that a figure on a shared machine is worth
 
@@ -40,32 +40,40 @@ def circumstances(now: datetime) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **_servers(),
-            "mosquitto": _said(broker.find(), "-h").partition("\n")[0].removeprefix("mosquitto version "),
+            "mosquitto": said(broker.find(), "-h").partition("\n")[0].removeprefix("mosquitto version "),
             **{package: version(package) for package in PACKAGES},
         },
         "engine": _engine(),
         "date": now.isoformat(timespec="seconds"),
-        "commit": _said("git", "rev-parse", "HEAD") or None,
-        "tree_is_clean": _said("git", "status", "--porcelain", "--", ".", f":!{OWN}") == "",
+        "commit": said("git", "rev-parse", "HEAD") or None,
+        "tree_is_clean": said("git", "status", "--porcelain", "--", ".", *(f":!{file}" for file in OWN))
+        == "",
     }
 
 
 def document(figures: Sequence[Figure], before: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Give all that bench/results.json holds: figures measured now, and those of before.
+    """Give all that bench/results.json holds: figures measured now, and those of before."""
+    return renewed({figure.key: _entry(figure) for figure in figures}, before, known)
 
-    Each figure says when and of which commit it is. What stands at the top is of
+
+def renewed(
+    entries: Mapping[str, dict[str, Any]], before: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put entries of now among those of before; the rest stays.
+
+    Each entry says when and of which commit it is. What stands at the top is of
     plain PostgreSQL; the same once more under `timescale` is of TimescaleDB.
     """
-    engine = before.pop("engine")
+    engine = before["engine"]
     own = {name: known[name] for name in known if name != Engine.TIMESCALE}
     of_engine = own if engine is Engine.PLAIN else known.get(Engine.TIMESCALE, {})
     told = {name: before[name] for name in ("date", "commit", "tree_is_clean")}
-    results = of_engine.get("results", {}) | {figure.key: _entry(figure) | told for figure in figures}
-    renewed = before | {"results": results}
+    results = of_engine.get("results", {}) | {key: entry | told for key, entry in entries.items()}
+    new = {name: before[name] for name in before if name != "engine"} | {"results": results}
     other = known.get(Engine.TIMESCALE)
     if engine is Engine.TIMESCALE:
-        return own | {str(Engine.TIMESCALE): renewed}
-    return renewed | ({str(Engine.TIMESCALE): other} if other else {})
+        return own | {str(Engine.TIMESCALE): new}
+    return new | ({str(Engine.TIMESCALE): other} if other else {})
 
 
 def table(figures: Sequence[Figure]) -> Table:
@@ -137,7 +145,7 @@ def _cpu() -> str:
     return platform.machine()
 
 
-def _said(*argv: str) -> str:
+def said(*argv: str) -> str:
     """Give what a program prints; nothing when it is not here."""
     try:
         done = subprocess.run(argv, cwd=REPOSITORY, check=False, capture_output=True, text=True)  # noqa: S603 - fixed words

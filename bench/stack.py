@@ -123,8 +123,8 @@ async def serve() -> AsyncIterator[Stack]:
         courier = held.enter_context(broker.serve(folder, account))
         stack = Stack(folder, database, courier, secrets.token_urlsafe())
         await migrate(stack.settings)
-        access = courier.logins.with_name("access")
-        write_private(access, access.read_text(encoding="ascii") + _access(), owner=account)
+        listed = courier.logins.with_name("access")
+        write_private(listed, listed.read_text(encoding="ascii") + access(), owner=account)
         write_private(
             courier.logins,
             courier.logins.read_text(encoding="ascii")
@@ -150,14 +150,15 @@ def told(child: Child) -> str:
     return child.log.read_text(encoding="utf-8", errors="replace")
 
 
+def access() -> str:
+    """Give the lines of the broker's access list that let the load speak for every unit."""
+    return "".join(f"\nuser {user}\ntopic write scu/v1/+/+/heartbeat\n" for user in PUBLISHERS)
+
+
 def _database(held: ExitStack, folder: Folder, account: Account) -> Addressed:
     if url := os.environ.get(given.VARIABLE):
         return held.enter_context(given.lend(url, "heliograph_bench"))
     return held.enter_context(postgres.serve(folder, account))
-
-
-def _access() -> str:
-    return "".join(f"\nuser {user}\ntopic write scu/v1/+/+/heartbeat\n" for user in PUBLISHERS)
 
 
 def _newcomer(number: int) -> Newcomer:

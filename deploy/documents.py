@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from api import door
 from commands import dispatcher
 from commands.states import FINAL, MOVES, State
-from deploy import performance
+from deploy import measured, performance, reliability
 from gateway import metrics
 from protocol.reasons import Reason
 from registry import lifecycle
@@ -97,13 +97,28 @@ def metrics_table() -> str:
 
 def performance_table() -> str:
     """Tell what was measured, on both engines side by side."""
-    columns = [column for name in performance.ENGINES for column in (name, "met", "lost / twice of")]
+    columns = [column for name in measured.ENGINES for column in (name, "met", "lost / twice of")]
     return _table(("figure", "unit", "goal", *columns), performance.figures())
+
+
+def profile_table() -> str:
+    """Tell where a heartbeat's time goes, on both engines side by side."""
+    return _table(("part", "what", *measured.ENGINES), performance.profile())
 
 
 def circumstances_table() -> str:
     """Tell where and when it was measured."""
-    return _table(("", *performance.ENGINES), performance.circumstances())
+    return _table(("", *measured.ENGINES), performance.circumstances())
+
+
+def reliability_table() -> str:
+    """Tell which promises were tried, and what was found."""
+    return _table(reliability.COLUMNS, reliability.rows())
+
+
+def trials_table() -> str:
+    """Tell where and when they were tried."""
+    return _table(("", *measured.ENGINES), reliability.circumstances())
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -112,9 +127,12 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "lifecycle": lifecycle_table,
     "metrics": metrics_table,
     "performance": performance_table,
+    "profile": profile_table,
     "reasons": reasons_table,
+    "reliability": reliability_table,
     "settings": settings_table,
     "states": state_drawing,
+    "trials": trials_table,
 }
 
 

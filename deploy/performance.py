@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "bench" / "results.json"
-ENGINES = ("plain PostgreSQL", "TimescaleDB")
+from deploy import measured
+
+RESULTS = "results.json"
+PROFILE = "profile."
+"""How the keys begin that tell where a heartbeat's time goes."""
+
 MARKS = {True: "yes", False: "**no**", None: ""}
 
 
 def figures() -> list[tuple[str, ...]]:
     """Give a row per figure: key, unit, goal, and value with met, n and losses for each engine."""
-    documents = _documents()
-    keys = sorted({key for document in documents for key in document.get("results", {})})
-    return [_row(key, [document.get("results", {}).get(key) for document in documents]) for key in keys]
+    return [_row(key, entries) for key, entries in sorted(_results().items()) if not key.startswith(PROFILE)]
+
+
+def profile() -> list[tuple[str, ...]]:
+    """Give a row per part of a heartbeat's way, in its order: key, what it is, value for each engine."""
+    return [
+        (f"`{key.removeprefix(PROFILE)}`", _told(entries), *(_value(entry) for entry in entries))
+        for key, entries in _results().items()
+        if key.startswith(PROFILE)
+    ]
 
 
 def circumstances() -> list[tuple[str, ...]]:
     """Give a row per fact of where and how it was measured, for each engine."""
-    documents = _documents()
-    facts = [_facts(document) for document in documents]
-    return [(name, *(fact.get(name, "-") for fact in facts)) for name in facts[0]]
+    return measured.circumstances(RESULTS, {"rounds": lambda entry: str(len(entry["runs"]))})
 
 
-def _documents() -> list[dict[str, Any]]:
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return [found, found.get("timescale", {})]
+def _results() -> dict[str, list[dict[str, Any] | None]]:
+    """Give what each engine's document says of every key."""
+    documents = [document.get("results", {}) for document in measured.documents(RESULTS)]
+    keys = dict.fromkeys(key for results in documents for key in results)
+    return {key: [results.get(key) for results in documents] for key in keys}
+
+
+def _told(entries: list[dict[str, Any] | None]) -> str:
+    """Give what a part is: the workload's words up to the first semicolon."""
+    [first, *_] = [entry for entry in entries if entry]
+    return str(first["workload"]).partition(";")[0]
+
+
+def _value(entry: dict[str, Any] | None) -> str:
+    return f"{entry['value']:,g}" if entry else "-"
 
 
 def _row(key: str, entries: list[dict[str, Any] | None]) -> tuple[str, ...]:
@@ -45,20 +64,4 @@ def _cells(entry: dict[str, Any] | None) -> tuple[str, str, str]:
     if entry is None:
         return ("-", "", "")
     losses = f"{entry['lost']} / {entry['duplicates']} of {entry['n']:,}"
-    return (f"{entry['value']:,g}", MARKS[entry["met"]], losses)
-
-
-def _facts(document: dict[str, Any]) -> dict[str, str]:
-    if not document:
-        return {}
-    machine, versions = document["machine"], document["versions"]
-    results = document["results"].values()
-    return {
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
-        "system": machine["system"],
-        "load before": " ".join(map(str, machine["load_average_before"])),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "dates": ", ".join(sorted({entry.get("date", document["date"])[:10] for entry in results})),
-        "commits": ", ".join(sorted({(entry.get("commit") or document["commit"])[:7] for entry in results})),
-        "rounds": ", ".join(sorted({str(len(entry["runs"])) for entry in results})),
-    }
+    return (_value(entry), MARKS[entry["met"]], losses)

@@ -15,10 +15,10 @@ from datetime import datetime
 import psycopg
 import structlog
 
-from gateway import metrics
+from gateway import metrics, tally
 from gateway.reading import Reading, read
 from gateway.session import Delivery, Session
-from gateway.verdicts import Entry, Outcome, judge
+from gateway.verdicts import Entry, judge
 from protocol.reasons import Reason
 from registry import units
 from runtime.clock import now
@@ -80,11 +80,9 @@ class Ingest:
         self._queue.extend((delivery, at, live and not delivery.retained) for delivery in deliveries)
         if not self._held:
             self._moved_at = time.monotonic()  # nothing waited until now
-        self._held += len(deliveries)
+        self._held += sum(delivery.weight for delivery in deliveries)
         self._arrived.set()
-        metrics.RECEIVED.inc(len(deliveries))
-        metrics.REDELIVERED.inc(sum(delivery.again for delivery in deliveries))
-        metrics.UNACKNOWLEDGED.inc(len(deliveries))
+        tally.received(len(deliveries), again=sum(delivery.again for delivery in deliveries))
         return self._has_room
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -218,29 +216,18 @@ class Ingest:
             outcome = await judge(conn, entries, gateway=self._name, settings=self._commands)
         metrics.BATCH_SECONDS.observe(time.monotonic() - began)
         metrics.BATCH_ROWS.observe(len(entries))
+        tally.settled(outcome)
         self._acknowledge(entries)
-        _count(outcome)
 
     def _acknowledge(self, entries: Sequence[Entry]) -> None:
         """Acknowledge in the order of arrival, each on the connection that brought it; then read on."""
         by_session: dict[Session, list[int]] = {}
         for reading, _ in entries:
-            if reading.delivery.packet_id is not None:
-                by_session.setdefault(reading.delivery.session, []).append(reading.delivery.packet_id)
+            session, packet_id = reading.delivery.session, reading.delivery.packet_id
+            if session is not None and packet_id is not None:
+                by_session.setdefault(session, []).append(packet_id)
         for session, packet_ids in by_session.items():
             session.acknowledge(packet_ids)
-        self._held -= len(entries)
-        metrics.UNACKNOWLEDGED.dec(len(entries))
+        self._held -= sum(reading.delivery.weight for reading, _ in entries)
         if self._session is not None and self._has_room:
             self._session.resume()
-
-
-def _count(outcome: Outcome) -> None:
-    for verdict, number in outcome.verdicts.items():
-        metrics.VERDICTS.labels(str(verdict)).inc(number)
-    metrics.HEARTBEATS.labels("new").inc(outcome.new)
-    metrics.HEARTBEATS.labels("repeated").inc(outcome.repeated)
-    for why, number in outcome.lost.items():
-        metrics.DEAD_LETTERS.labels(str(why)).inc(number)
-    for kind, number in outcome.raised.items():
-        metrics.ALERTS.labels(str(kind)).inc(number)

@@ -35,11 +35,11 @@ class Reading(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """How many rows it may make."""
+        """What it counts in a batch: the rows that it may make, and its size."""
         if isinstance(self.decoded, Unreadable):
-            return 1
+            return self.delivery.weight
         backlog = self.decoded.message.backlog if isinstance(self.decoded.message, Heartbeat) else ()
-        return 1 + len(backlog) + min(len(self.decoded.faults), PIECES)
+        return self.delivery.weight + len(backlog) + min(len(self.decoded.faults), PIECES)
 
     def content(self, unit_id: int | None) -> Arrival | Loss:
         """Give what is to be recorded or kept as lost; `unit_id` is None for an IMEI that is not enrolled."""

@@ -21,11 +21,15 @@ BEGIN
     END IF;
     IF to_regclass('heartbeat_hourly') IS NOT NULL THEN
         REVOKE INSERT, UPDATE ON heartbeat_hourly FROM heliograph_app;
-        GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats TO heliograph_app;
+        GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats, heartbeats_noted_before, note_heartbeat_hours
+            TO heliograph_app;
+    END IF;
+    IF to_regclass('dead_letter_fate') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION keep_dead_letters TO heliograph_app;
     END IF;
     -- The sums of hours are read through their view and written by functions alone.
     IF to_regclass('heartbeat_hour') IS NOT NULL THEN
-        REVOKE ALL ON heartbeat_hour, heartbeat_touched FROM heliograph_app;
+        REVOKE ALL ON heartbeat_hour, heartbeat_touched, heartbeat_summing FROM heliograph_app;
     END IF;
     -- Partitions are reached through their parent alone.
     FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'heartbeat'::regclass LOOP

@@ -164,7 +164,7 @@ def _against(
     standings: Mapping[int, Standing],
     odd: Mapping[int, object],
 ) -> list[int]:
-    """Give the places of live heartbeats of an older boot than another of their unit, known or in the batch."""
+    """Give the places of live heartbeats of an older boot than another of their unit, here or known."""
     newest = {unit_id: _newest(standings[unit_id]) or (0, 0, 0) for unit_id in odd}
     own = [(place, group[0]) for place, group in enumerate(said) if group and group[0].unit_id in odd]
     for _, beat in own:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from storage.arrays import int4s, int8s
 from storage.sql import Connection, execute, load, row, rows
+from telemetry import status
 from telemetry.status import Standing
 
 MOST = 1_000
@@ -81,12 +82,7 @@ async def ordinals(conn: Connection, lives: Iterable[Life], *, now: datetime) ->
 async def begin_anew(conn: Connection, lives: Collection[Life], *, now: datetime) -> None:
     """Begin a later life of the same number for each of these; the units have room for them."""
     await _add(conn, lives, now=now)
-    await execute(
-        conn,
-        SQL.end,
-        unit_ids=int4s([life.unit_id for life in lives]),
-        lives=int8s([life.life for life in lives]),
-    )
+    await status.end_life(conn, lives)
 
 
 async def counts(conn: Connection, unit_ids: Sequence[int]) -> dict[int, int]:

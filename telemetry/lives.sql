@@ -15,14 +15,6 @@ SELECT unit_id, ordinal, life, %(now)s
           FROM unnest(%(unit_ids)s::int[], %(lives)s::bigint[]) WITH ORDINALITY AS new (unit_id, life, place)) n
  WHERE ordinal <= %(most)s;
 
--- :end
--- Let lives of these numbers be over, all but the newest of each.
-UPDATE unit_life l
-   SET over = true
-  FROM unnest(%(unit_ids)s::int[], %(lives)s::bigint[]) AS ended (unit_id, life)
- WHERE l.unit_id = ended.unit_id AND l.life = ended.life AND NOT l.over
-   AND l.ordinal < (SELECT max(ordinal) FROM unit_life n WHERE n.unit_id = l.unit_id AND n.life = l.life);
-
 -- :counts
 -- How many lives each unit has had.
 SELECT unit_id, max(ordinal) AS ordinal FROM unit_life WHERE unit_id = ANY(%(unit_ids)s) GROUP BY unit_id;

@@ -29,7 +29,8 @@ def reports(
         unit_id, beat = arrival.unit_id, beats[0]
         known = newest.get(unit_id)
         if standings[unit_id].older_than(beat) if known is None else beat.order > known.heartbeat.order:
-            newest[unit_id] = Report(beat, arrival.message.next_s, arrival.live, grown.get(unit_id))
+            message = arrival.message
+            newest[unit_id] = Report(beat, message.life, message.next_s, arrival.live, grown.get(unit_id))
     return newest
 
 

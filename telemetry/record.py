@@ -13,10 +13,11 @@ from protocol import messages
 from protocol.messages import PresenceState
 from storage.sql import Connection
 from telemetry import arrivals as arriving
-from telemetry import continuity, dead_letters, heartbeats, newest, sequence, status
+from telemetry import continuity, heartbeats, newest, sequence, status
 from telemetry.alerts import Kind
 from telemetry.arrivals import Arrival
 from telemetry.course import Refusal
+from telemetry.dead_letters import Loss
 from telemetry.lives import Ordinals
 from telemetry.sequence import Heard
 from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Run, Standing
@@ -41,22 +42,24 @@ class Recorded:
 
     `verdicts` stand in the order of the arrivals, None for acks: theirs is not telemetry's to
     give. `reports` are the newest reports of units that advanced, `contacts` every unit that
-    spoke, `online` those that came online. `refusals` say what is to become a dead letter, by the
-    places of the arrivals; `raised` counts new alerts.
+    spoke, `online` those that came online. `losses` are for the caller to keep, together with its
+    own and with what `refusals` tell of, by the places of the arrivals: dead letters are locked
+    last. `raised` counts new alerts.
     """
 
     verdicts: list[Verdict | None]
     reports: list[Report]
     contacts: list[Contact]
     online: list[int]
+    losses: list[Loss]
     new: int
     repeated: int
     refusals: Sequence[Refusal]
     raised: Counter[Kind]
 
 
-async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str, now: datetime) -> Recorded:
-    """Store what is new, advance each unit's status, keep the losses.
+async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime) -> Recorded:
+    """Store what is new, advance each unit's status.
 
     Heartbeats' days must have their partitions. Locks status rows, then sequence rows, each in
     the order of ids. `now` is the clock by which the arrivals were taken.
@@ -84,7 +87,6 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
     contacts = newest.contacts(arrivals)
     presences, changed = newest.presences(arrivals, ordinals, await _presences(conn, arrivals))
     await _advance(conn, reports, contacts, presences, _runs(standings, heard, reports), now=now)
-    await dead_letters.keep(conn, (loss for arrival in arrivals for loss in arrival.losses), gateway=gateway)
     verdicts = [
         _verdict(arrival, brought_new=True in group or place in changed)
         for place, (arrival, group) in enumerate(zip(arrivals, fresh, strict=True))
@@ -97,6 +99,7 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, gateway: str,
         reports=list(reports.values()),
         contacts=list(contacts.values()),
         online=[one.unit_id for one in presences if one.state is PresenceState.ONLINE],
+        losses=[loss for arrival in arrivals for loss in arrival.losses],
         new=len(new),
         repeated=len(beats) - len(new),
         refusals=judged.refusals,

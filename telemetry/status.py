@@ -90,10 +90,12 @@ class Contact(NamedTuple):
 class Report(NamedTuple):
     """A unit's newest heartbeat, as the status keeps it; `live` unless this very one had waited.
 
-    `run_last` tells how far the unit's run has grown, None when it has not.
+    `life` is its life as the unit calls it. `run_last` tells how far the unit's run has grown, None
+    when it has not.
     """
 
     heartbeat: Heartbeat
+    life: int
     next_s: int | None
     live: bool
     run_last: int | None
@@ -196,6 +198,7 @@ async def report(conn: Connection, reports: Iterable[Report], *, now: datetime) 
         now=now,
         unit_ids=int4s([beat.unit_id for beat in beats]),
         lives=int2s([beat.life for beat in beats]),
+        reported_lives=int8s([new.life for new in news]),
         boots=int8s([beat.boot for beat in beats]),
         seqs=int8s([beat.seq for beat in beats]),
         ats=timestamps([beat.at for beat in beats]),
@@ -206,9 +209,15 @@ async def report(conn: Connection, reports: Iterable[Report], *, now: datetime) 
         outputs=bools([beat.output for beat in beats]),
         next_ss=int8s([new.next_s for new in news]),
         fws=texts([beat.fw for beat in beats]),
-        reported_lives=bools([new.live for new in news]),
+        were_live=bools([new.live for new in news]),
         run_lasts=int8s([new.run_last for new in news]),
     )
+
+
+async def end_life(conn: Connection, lives: Iterable[tuple[int, int]]) -> None:
+    """Let lives, by unit and number, be over; a newest report under one stands without its number then."""
+    unit_ids, numbers = zip(*lives, strict=True)
+    await execute(conn, SQL.end_life, unit_ids=int4s(unit_ids), lives=int8s(numbers))
 
 
 async def run(conn: Connection, runs: Iterable[Run]) -> None:

@@ -1,12 +1,10 @@
 -- :lock
 -- Lock rows in the order of ids, and tell how new their newest is; columns as telemetry.status.Standing has them.
--- The number of a life that is over tells nothing: it may belong to a later one by now.
-SELECT s.unit_id, s.life, s.boot, s.seq, l.life, s.run_life, s.run_boot, s.run_first, s.run_last
-  FROM unit_status s
-  LEFT JOIN unit_life l ON l.unit_id = s.unit_id AND l.ordinal = s.life AND NOT l.over
- WHERE s.unit_id = ANY(%(unit_ids)s)
- ORDER BY s.unit_id
-   FOR UPDATE OF s;
+SELECT unit_id, life, boot, seq, reported_life, run_life, run_boot, run_first, run_last
+  FROM unit_status
+ WHERE unit_id = ANY(%(unit_ids)s)
+ ORDER BY unit_id
+   FOR UPDATE;
 
 -- :make
 -- Rows for units that are heard for the first time.
@@ -24,19 +22,27 @@ SELECT unit_id, presence, presence_life, presence_boot, presence_conn
 -- The newest report of each unit, which is a contact. Times of contact are never in the future and never go
 -- back; live ones are the database's, less what passed since the arrival, for it is by its clock that they are judged.
 UPDATE unit_status s
-   SET life = new.life, boot = new.boot, seq = new.seq, at = new.at, reported_at = new.reported_at,
-       unit_ts = new.unit_ts, mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
+   SET life = new.life, reported_life = new.reported_life, boot = new.boot, seq = new.seq, at = new.at,
+       reported_at = new.reported_at, unit_ts = new.unit_ts, mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
        fw = coalesce(new.fw, s.fw), reported_live = new.live, run_last = coalesce(new.run_last, s.run_last),
        contact_at = greatest(s.contact_at, least(new.reported_at, now())),
        live_contact_at = CASE WHEN new.live
                               THEN greatest(s.live_contact_at, least(now(), now() - (%(now)s - new.reported_at)))
                               ELSE s.live_contact_at END
-  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(boots)s::bigint[], %(seqs)s::bigint[],
-              %(ats)s::timestamptz[], %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[],
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(reported_lives)s::bigint[], %(boots)s::bigint[],
+              %(seqs)s::bigint[], %(ats)s::timestamptz[], %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[],
               %(epochs)s::bigint[], %(outputs)s::bool[], %(next_ss)s::bigint[], %(fws)s::text[],
-              %(reported_lives)s::bool[], %(run_lasts)s::bigint[])
-       AS new (unit_id, life, boot, seq, at, reported_at, unit_ts, mode, epoch, output, next_s, fw, live, run_last)
+              %(were_live)s::bool[], %(run_lasts)s::bigint[])
+       AS new (unit_id, life, reported_life, boot, seq, at, reported_at, unit_ts, mode, epoch, output, next_s, fw, live,
+               run_last)
  WHERE s.unit_id = new.unit_id;
+
+-- :end_life
+-- Let the number of a newest report's life stand for that life no more: it belongs to a later one.
+UPDATE unit_status s
+   SET reported_life = NULL
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::bigint[]) AS ended (unit_id, life)
+ WHERE s.unit_id = ended.unit_id AND s.reported_life = ended.life;
 
 -- :run
 -- The newest heartbeats of each unit without a hole.
@@ -77,8 +83,8 @@ UPDATE unit_status s
 -- The status of units, with the readings of their newest report, which stands in `heartbeat` as long as it is kept.
 SELECT s.unit_id, s.contact_at, s.live_contact_at, s.live_online_at, s.reported_at, s.reported_live, s.unit_ts, s.mode,
        s.epoch, s.output, s.next_s, s.fw, s.presence, s.presence_at, s.life, s.boot, s.seq, now() AS read_at,
-       h.extra, h.battery_v, h.battery_a, h.panel_v, h.panel_a, h.load_a, h.soc_pct, h.temp_c, h.rssi_dbm, h.energy_wh,
-       h.tamper, h.lvd
+       h.extra, h.battery_v_x100, h.battery_a_x100, h.panel_v_x100, h.panel_a_x100, h.load_a_x100, h.soc_pct_x100,
+       h.temp_c_x100, h.rssi_dbm_x100, h.energy_wh_x100, h.tamper, h.lvd
   FROM unit_status s
   LEFT JOIN LATERAL (
        SELECT * FROM heartbeat h

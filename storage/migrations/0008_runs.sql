@@ -3,6 +3,7 @@
 
 ALTER TABLE unit_status
     ADD COLUMN at timestamptz,       -- where the newest report stands in `heartbeat`
+    ADD COLUMN reported_life bigint, -- its life as the unit calls it
     -- (run_life, run_boot): the newest boot heard; run_last: its highest number heard. All from run_first to
     -- run_last were heard, and none of them has a bit in unit_sequence; empty when run_first = run_last + 1.
     ADD COLUMN run_life smallint,
@@ -23,11 +24,15 @@ UPDATE unit_status s
  WHERE s.unit_id = n.unit_id;
 
 UPDATE unit_status s
-   SET at = (SELECT h.at FROM heartbeat h
+   SET reported_life = (SELECT l.life FROM unit_life l WHERE l.unit_id = s.unit_id AND l.ordinal = s.life),
+       at = (SELECT h.at FROM heartbeat h
               WHERE h.unit_id = s.unit_id AND h.life = s.life AND h.boot = s.boot AND h.seq = s.seq
               ORDER BY h.at DESC LIMIT 1)
  WHERE s.life IS NOT NULL;
 
 ALTER TABLE unit_status
+    DROP CONSTRAINT unit_status_report_is_whole,
+    ADD CONSTRAINT unit_status_report_is_whole
+        CHECK (num_nulls(life, boot, seq, reported_life, reported_at, mode, epoch) IN (0, 7)),
     ADD CONSTRAINT unit_status_run_is_whole CHECK (num_nulls(run_life, run_boot, run_first, run_last) IN (0, 4)),
     ADD CONSTRAINT unit_status_run_ends CHECK (run_first <= run_last + 1);

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -17,8 +17,9 @@ from urllib.request import urlopen
 import psycopg
 from psycopg.rows import TupleRow
 
+from bench.stack import Addressed
 from deploy.local import broker, logins, postgres
-from deploy.local.account import servers_account
+from deploy.local.account import Account, servers_account
 from deploy.local.folder import Folder, open_folder
 from deploy.local.postgres import Role
 from deploy.local.processes import Child, until
@@ -28,11 +29,14 @@ READY_S = 30.0
 Key = tuple[str, int, int, int]
 """(imei, life, boot, seq): the name of a heartbeat for ever."""
 
+ServeDatabase = Callable[[Folder, Account], AbstractContextManager[Addressed]]
+"""Runs or lends an empty database, as `postgres.serve` does."""
+
 
 class Stack:
     """PostgreSQL and Mosquitto of its own, migrated; gateway and API are started by the tests."""
 
-    def __init__(self, folder: Folder, database: postgres.Server, mqtt: broker.Server) -> None:
+    def __init__(self, folder: Folder, database: Addressed, mqtt: broker.Server) -> None:
         self.folder = folder
         self.database = database
         self.mqtt = mqtt
@@ -72,9 +76,11 @@ class Stack:
         self.children.append(child)
         return child
 
-    def start_gateway(self) -> Child:
+    def start_gateway(
+        self, *words: str | Path, module: str = "gateway", env: Mapping[str, str] | None = None
+    ) -> Child:
         """Start a gateway and wait until it is subscribed."""
-        child = self.start("gateway")
+        child = self.start(module, *words, env=env)
         ready = until(lambda: child.ended is not None or self.gateway_ready(), READY_S)
         assert ready, child.last_words()
         assert child.ended is None, child.last_words()
@@ -111,7 +117,6 @@ class Stack:
 
     def refresh_logins(self) -> None:
         """Tell the broker who is enrolled."""
-        backend = broker.backend_logins(self.folder)
         account = servers_account()
         self.run(
             "registry",
@@ -121,7 +126,7 @@ class Stack:
             "--owner",
             account.name,
             "--with",
-            backend,
+            self.mqtt.backend,
         )
         self.mqtt.reload()
 
@@ -168,14 +173,16 @@ def following(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
-    """Run a stack in a folder of its own until the block ends."""
+def running(
+    gateways: Sequence[str] = (broker.UPLINK,), serve_database: ServeDatabase = postgres.serve
+) -> Iterator[Stack]:
+    """Run a stack in a folder of its own, whose broker admits these gateways, until the block ends."""
     account = servers_account()
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp"))
         folder = open_folder(Path(home), account)
-        database = stack.enter_context(postgres.serve(folder, account))
-        mqtt = stack.enter_context(broker.serve(folder, account))
+        database = stack.enter_context(serve_database(folder, account))
+        mqtt = stack.enter_context(broker.serve(folder, account, gateways))
         system = Stack(folder, database, mqtt)
         system.run("storage", "migrate")
         system.refresh_logins()

@@ -16,11 +16,11 @@ OWNERS: Mapping[str, set[str]] = {
     },
     "telemetry": {
         "unit_status", "unit_life", "unit_sequence", "unit_doubt", "unit_alert", "unit_missing",
-        "fleet_missing", "heartbeat", "dead_letter"
+        "fleet_missing", "heartbeat", "dead_letter", "dead_letter_fate", "dead_letter_overflow",
     },
     "commands": {"unit_intent", "command", "command_event"},
 }  # fmt: skip
-WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "unit_past"}
+WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "heartbeat_summing", "unit_past"}
 """Functions of the schema keep them, and the application does not write them."""
 
 OF_THE_MIGRATOR = {"storage/schema.sql", "storage/grants.sql"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, product
 from typing import Any
@@ -27,6 +27,7 @@ class Rule:
     level: Level | None
     success: int = 200
     everywhere: bool = False
+    query: dict[str, str] | None = None
     body: dict[str, Any] | None = None
 
     def status(self, level: Level, scope: Scope, entity_id: int, *, bound: bool) -> int:
@@ -39,7 +40,8 @@ class Rule:
 
 
 PING = {"kind": "ping", "reason": "matrix"}
-WORD = {"reason": "matrix"}
+WHY = {"reason": "matrix"}
+MANY = {"reason": "matrix", "filter": {"all": True}}
 OPEN = Rule(level=None)
 READ = Rule(level=Level.OVERVIEW)
 LOSSES = Rule(level=Level.ADMIN, everywhere=True)
@@ -47,13 +49,15 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units"): READ,
     ("GET", "/v1/units/{unit}"): READ,
     ("GET", "/v1/units/{unit}/heartbeats"): READ,
+    ("GET", "/v1/units/{unit}/heartbeats.csv"): READ,
+    ("GET", "/v1/units/{unit}/series"): replace(READ, query={"readings": "battery_v"}),
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
     ("GET", "/v1/units/{unit}/reliability"): READ,
     ("GET", "/v1/alerts"): READ,
     ("GET", "/v1/units/{unit}/alerts"): READ,
-    ("POST", "/v1/alerts/{alert_id}/resolve"): Rule(level=Level.TECHNICAL, body=WORD),
-    ("POST", "/v1/units/{unit}/lives"): Rule(level=Level.TECHNICAL, success=201, body=WORD),
+    ("POST", "/v1/alerts/{alert_id}/resolve"): Rule(level=Level.TECHNICAL, body=WHY),
+    ("POST", "/v1/units/{unit}/lives"): Rule(level=Level.TECHNICAL, success=201, body=WHY),
     ("GET", "/v1/units/{unit}/commands"): READ,
     ("POST", "/v1/units/{unit}/commands"): Rule(level=Level.TECHNICAL, success=202, body=PING),
     ("GET", "/v1/commands/{command_id}"): READ,
@@ -64,7 +68,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/v1/tokens/{token_id}"): Rule(level=Level.OVERVIEW, success=204),
     ("GET", "/v1/dead-letters"): LOSSES,
     ("GET", "/v1/dead-letters/strangers"): LOSSES,
+    ("GET", "/v1/dead-letters/overflow"): LOSSES,
     ("GET", "/v1/dead-letters/{number}"): LOSSES,
+    ("POST", "/v1/dead-letters/replay"): replace(LOSSES, success=202, body=MANY),
+    ("POST", "/v1/dead-letters/discard"): replace(LOSSES, body=MANY),
+    ("POST", "/v1/dead-letters/{number}/replay"): replace(LOSSES, success=202, body=WHY),
+    ("POST", "/v1/dead-letters/{number}/discard"): replace(LOSSES, body=WHY),
     ("GET", "/problems/{slug}"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -77,23 +86,31 @@ CALLERS = [(level, scope) for level in Level for scope in (None, frozenset({OWN}
 async def full(database: Database) -> AsyncIterator[Site]:
     """Give a site where there is one of everything."""
     async with site(database) as opened:
+        await lose(opened, b"?")
         async with opened.pool.transaction() as conn:
-            loss = Loss(
-                topic="t",
-                imei=None,
-                unit_id=None,
-                reason=Reason.NOT_JSON,
-                path="",
-                detail="",
-                body=b"?",
-                received_at=clock.now(),
-            )
-            await dead_letters.keep(conn, [loss], gateway="g")
             findings = [Finding(unit_id, Kind.TWO_UNITS, {}) for unit_id in (1, 2)]
             await alerts.raise_all(conn, findings, now=clock.now())
         for unit_id in (1, 2):
             await opened.reports(unit_id)
         yield opened
+
+
+async def lose(full: Site, body: bytes) -> int:
+    """Make a dead letter and give its number."""
+    loss = Loss(
+        topic="t",
+        imei=None,
+        unit_id=None,
+        reason=Reason.NOT_JSON,
+        path="",
+        detail="",
+        body=body,
+        received_at=clock.now(),
+    )
+    async with full.pool.transaction() as conn:
+        await dead_letters.keep(conn, [loss], gateway="g")
+        [newest] = await dead_letters.page(conn, limit=1)
+    return newest.id
 
 
 async def test_a_route_without_a_rule_does_not_exist(full: Site) -> None:
@@ -148,9 +165,10 @@ async def _call(
     token: str | None,
 ) -> int:
     method, path = route
-    where = path.format(**target, number=1, slug="invalid")
+    number = await lose(full, b"%d" % next(names)) if "{number}" in path else 0  # each is decided once
+    where = path.format(**target, number=number, slug="invalid")
     if rule.body is None:
-        return (await full.ask(method, where, token)).status_code
+        return (await full.ask(method, where, token, params=rule.query)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})
     return (await full.post(where, token, body)).status_code
 

@@ -93,7 +93,7 @@ class System:
             arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=True)
         await Days(self.pool).ensure(moments([arrival]))
         async with self.pool.transaction() as conn:
-            recorded = await record(conn, [arrival], gateway="g", now=now)
+            recorded = await record(conn, [arrival], now=now)
             beats = [report.heartbeat for report in recorded.reports]
             return await observe(
                 conn,

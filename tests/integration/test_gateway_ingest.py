@@ -48,10 +48,12 @@ class FakeSession:
     """A connection that only remembers what was acknowledged."""
 
     acknowledged: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
     resumed: int = 0
 
     def acknowledge(self, packet_ids: list[int]) -> None:
         self.acknowledged += packet_ids
+        self.batches.append(len(packet_ids))
 
     def resume(self) -> None:
         self.resumed += 1
@@ -169,6 +171,20 @@ async def test_a_full_window_says_stop_and_an_emptied_one_says_go_on(database: D
         assert room == [True] * 4 + [False] * 2
         await bench.acknowledged(6)
         assert bench.session.resumed >= 1
+
+
+async def test_a_large_message_counts_by_its_size_in_window_and_batch(database: Database) -> None:
+    """R5, R6: hundreds of oversized ones in one transaction are more than the database takes at once."""
+    large = b"{" + b" " * 60 * 1024
+    settings = SETTINGS.model_copy(update={"gateway_window": 300, "gateway_batch_rows": 100})
+    async with running(database, settings) as bench:
+        room = [bench.give(large) for _ in range(6)]
+
+        await bench.acknowledged(6)
+
+        assert room == [True] * 4 + [False] * 2
+        assert bench.session.batches == [2, 2, 2]
+        assert bench.give(beat(1))
 
 
 async def test_nothing_is_acknowledged_while_the_database_does_not_answer(database: Database) -> None:

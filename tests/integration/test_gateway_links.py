@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiomqtt
@@ -17,7 +17,7 @@ from commands.dispatcher import Published
 from deploy.local import broker
 from deploy.local.account import servers_account
 from deploy.local.folder import Folder, open_folder
-from gateway.downlink import Downlink
+from gateway.downlink import Downlink, TellingClient
 from gateway.session import BrokerGone, BrokerRefuses, Delivery, Session
 from runtime.settings import Broker, Gateway
 from tests.builders import an_imei
@@ -247,3 +247,26 @@ async def test_a_downlink_without_a_broker_fails_and_does_not_raise(
 
     assert not link.connected
     assert await link.publish(COMMAND, b"{}", expiry_s=30) is Published.FAILED
+
+
+async def test_a_downlink_that_is_cancelled_while_it_connects_ends(
+    place: tuple[Folder, broker.Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R9: on Python 3.11 aiomqtt swallows a cancellation that comes with the broker's welcome."""
+    connecting = asyncio.Event()
+
+    async def swallowing(self: TellingClient) -> TellingClient:
+        connecting.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return await connect(self)
+
+    connect = TellingClient.__aenter__
+    monkeypatch.setattr(TellingClient, "__aenter__", swallowing)
+    serving = asyncio.create_task(Downlink(broker.DOWNLINK, *settings_of(place)).serve(asyncio.Event()))
+    await connecting.wait()
+
+    serving.cancel()
+
+    await asyncio.wait({serving}, timeout=10)
+    assert serving.cancelled()

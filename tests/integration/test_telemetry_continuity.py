@@ -57,7 +57,7 @@ async def take(
     arrivals = [Arrival(unit_id=unit_id, message=message, received_at=at, live=live) for message in said]
     await Days(pool).ensure(moments(arrivals))
     async with pool.transaction() as conn:
-        return await record(conn, arrivals, gateway="gateway-0-99", now=at)
+        return await record(conn, arrivals, now=at)
 
 
 async def each(pool: Pool, *said: Heartbeat, **more: Any) -> list[Recorded]:

@@ -44,7 +44,7 @@ async def hear(here: Site, unit_id: int, *names: tuple[int, int, int]) -> None:
     ]
     await Days(here.pool).ensure(moments(arrivals))
     async with here.pool.transaction() as conn:
-        await record(conn, arrivals, gateway="g", now=start)
+        await record(conn, arrivals, now=start)
 
 
 async def count(here: Site) -> None:

@@ -42,7 +42,7 @@ async def hear(pool: Pool, unit_id: int, *names: tuple[int, int]) -> None:
     ]
     await Days(pool).ensure(moments(arrivals))
     async with pool.transaction() as conn:
-        await record(conn, arrivals, gateway="g", now=now)
+        await record(conn, arrivals, now=now)
 
 
 async def due(here: Site) -> None:
@@ -174,7 +174,7 @@ async def test_boots_are_not_summed_up_under_a_heartbeat_s_hands(here: Site) -> 
         late = Heartbeat(boot=1, seq=1, mode=Mode.ENABLED, epoch=0)
         arrival = Arrival(unit_id=1, message=late, received_at=clock.now(), live=False)
         async with here.pool.transaction() as conn:
-            await record(conn, [arrival], gateway="g", now=clock.now())
+            await record(conn, [arrival], now=clock.now())
             locked.set()
             await release.wait()
 

@@ -166,7 +166,7 @@ async def deliver(ward: Ward, unit_id: int, messages: list[tuple[Message, bool]]
             return
         size = sizes[turn % len(sizes)]
         async with ward.pool.transaction() as conn:
-            await record(conn, arrivals[place : place + size], gateway="g", now=NOON)
+            await record(conn, arrivals[place : place + size], now=NOON)
         place += size
 
 

@@ -59,10 +59,12 @@ def arrival(message: Any, *, unit_id: int = UNIT, minute: int = 0, live: bool = 
 
 
 async def take(pool: Pool, *arrivals: Arrival) -> Recorded:
-    """Record arrivals in one batch."""
+    """Record arrivals in one batch, and keep what was lost."""
     await Days(pool).ensure(moments(arrivals))
     async with pool.transaction() as conn:
-        return await record(conn, arrivals, gateway="gateway-0-99", now=NOON)
+        recorded = await record(conn, arrivals, now=NOON)
+        await dead_letters.keep(conn, recorded.losses, gateway="gateway-0-99")
+        return recorded
 
 
 async def stored(pool: Pool, unit_id: int = UNIT) -> list[heartbeats.Heartbeat]:

@@ -43,7 +43,7 @@ async def hear(here: Site, *contacts: datetime, backlog: int = 0, clock_off: tim
         arrivals.append(Arrival(unit_id=1, message=said, received_at=at, live=True))
     await Days(here.pool).ensure(moments(arrivals))
     async with here.pool.transaction() as conn:
-        await record(conn, arrivals, gateway="g", now=NOW)
+        await record(conn, arrivals, now=NOW)
 
 
 async def found(here: Site, days: int) -> Reliability:

@@ -1,8 +1,12 @@
 -- What a unit's counters tell: memory that was lost, numbers that leap, two units under one name; and what is
 -- missing, kept instead of counted at each question.
 
--- A life that is over: what bears its number from now on belongs to a later ordinal of the same number.
-ALTER TABLE unit_life ADD COLUMN over bool NOT NULL DEFAULT false;
+-- A life can be over before its unit reports under a later one: then the report that stands has no number.
+ALTER TABLE unit_status
+    DROP CONSTRAINT unit_status_report_is_whole,
+    ADD CONSTRAINT unit_status_report_is_whole
+        CHECK (num_nulls(life, boot, seq, reported_at, mode, epoch) IN (0, 6)
+               AND (reported_life IS NULL OR life IS NOT NULL));
 
 -- What was heard of each boot, bits and run together.
 CREATE VIEW unit_boot AS
