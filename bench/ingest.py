@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from statistics import quantiles
@@ -91,16 +91,20 @@ class Round:
 
 
 class Rig:
-    """Where loads are sent and found again; sequence numbers rise from load to load."""
+    """Where loads of some units are sent and found again; sequence numbers rise from load to load."""
 
     def __init__(
-        self, stack: Stack, unit_ids: dict[Imei, int], conn: psycopg.AsyncConnection[tuple[int, int]]
+        self,
+        stack: Stack,
+        unit_ids: Mapping[Imei, int],
+        conn: psycopg.AsyncConnection[tuple[int, int]],
+        first_seq: int = 1,
     ) -> None:
         self.stack = stack
         self._imeis = list(unit_ids)
         self._unit_ids = list(unit_ids.values())
         self._conn = conn
-        self._next_seq = 1
+        self._next_seq = first_seq
 
     def load(self, size: int) -> Load:
         """Give a load that was never sent."""
@@ -110,7 +114,7 @@ class Rig:
 
     async def landed(self, load: Load, places: Sequence[int]) -> list[int]:
         """Tell which heartbeats of these places are in the database; no two of one unit."""
-        wanted = {(self._unit_ids[place % UNITS], load.seq(place)): place for place in places}
+        wanted = {(self._unit_ids[place % len(self._unit_ids)], load.seq(place)): place for place in places}
         units, seqs = zip(*wanted, strict=True)
         cursor = await self._conn.execute(LANDED, [load.unit_ts, list(units), list(set(seqs))])
         return [wanted[found] for found in await cursor.fetchall() if found in wanted]
@@ -135,10 +139,16 @@ async def measure(runs: int, tell: Tell) -> list[Figure]:
 @asynccontextmanager
 async def furnish(stack: Stack) -> AsyncIterator[Rig]:
     """Enrol the units of the load, on servers that keep what they commit."""
-    unit_ids = await stack.enrol(UNITS)
+    async with watching(stack) as conn:
+        yield Rig(stack, await stack.enrol(UNITS), conn)
+
+
+@asynccontextmanager
+async def watching(stack: Stack) -> AsyncIterator[psycopg.AsyncConnection[tuple[int, int]]]:
+    """Connect to look for what arrives, in a database that keeps what it commits."""
     async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
         await _insist_on_durability(conn)
-        yield Rig(stack, unit_ids, conn)
+        yield conn
 
 
 async def _round(rig: Rig, name: str, tell: Tell) -> Round:
@@ -252,39 +262,44 @@ async def _insist_on_durability(conn: psycopg.AsyncConnection[Any]) -> None:
 
 def _figures(rounds: Sequence[Round]) -> list[Figure]:
     """Make the keys; ratios are taken within each round."""
-    null = _figure("null", "heartbeats/s", [(one.null.rate, one.null) for one in rounds])
+    steady = f"{WORKLOAD}, {STEADY:,} heartbeats/s"
+    null = figure("null", "heartbeats/s", [(one.null.rate, one.null) for one in rounds])
     durable = [one.durable for one in rounds]
 
     def ratio(key: str, against: Callable[[Round], Run], goal: float, floor: float | None = None) -> Figure:
         shares = [(one.durable.rate / against(one).rate, one.durable) for one in rounds]
-        return _figure(key, "x", shares, goal=goal, floor=floor)
+        return figure(key, "x", shares, goal=goal, floor=floor)
 
     return [
-        _figure("durable", "heartbeats/s", [(run.rate, run) for run in durable], goal=0.30 * null.value),
+        figure("durable", "heartbeats/s", [(run.rate, run) for run in durable], goal=0.30 * null.value),
         null,
-        _figure("insert", "heartbeats/s", [(one.insert.rate, one.insert) for one in rounds]),
-        _figure("executemany", "heartbeats/s", [(one.executemany.rate, one.executemany) for one in rounds]),
+        figure("insert", "heartbeats/s", [(one.insert.rate, one.insert) for one in rounds]),
+        figure("executemany", "heartbeats/s", [(one.executemany.rate, one.executemany) for one in rounds]),
         ratio("durable_ratio", lambda one: one.null, goal=0.30),
         ratio("vs_insert", lambda one: one.insert, goal=10, floor=4),
         ratio("vs_executemany", lambda one: one.executemany, goal=4),
-        _figure("latency_p50_ms", "ms", [(one.percentile(50), one.steady) for one in rounds]),
-        _figure("latency_p99_ms", "ms", [(one.percentile(99), one.steady) for one in rounds], goal=250),
+        figure("latency_p50_ms", "ms", [(one.percentile(50), one.steady) for one in rounds], how=steady),
+        figure(
+            "latency_p99_ms", "ms", [(one.percentile(99), one.steady) for one in rounds], goal=250, how=steady
+        ),
     ]
 
 
-def _figure(
+def figure(
     key: str,
     unit: str,
     measured: Sequence[tuple[float, Run]],
     *,
     goal: float | None = None,
     floor: float | None = None,
+    how: str = WORKLOAD,
 ) -> Figure:
+    """Make one key of values, each with the run that it is of."""
     return Figure(
         key=f"ingest.{key}",
         unit=unit,
         runs=tuple(value for value, _ in measured),
-        workload=WORKLOAD + (f", {STEADY:,} heartbeats/s" if unit == "ms" else ""),
+        workload=how,
         n=sum(run.n for _, run in measured),
         lost=sum(run.lost for _, run in measured),
         duplicates=sum(run.duplicates for _, run in measured),

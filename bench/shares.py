@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from bench.figures import MICROSECONDS, Figure
 from bench.ingest import DURABLE, UNITS, WORKLOAD, Rig, Run, Tell, blast, furnish, last_landed, stored
 from bench.load import connect
 from bench.stack import DidNotHappen, Stack, serve
+from deploy.local.gateways import ranges
 from deploy.local.postgres import Role
 from deploy.local.processes import Identity, identity
 from runtime import logs
@@ -38,7 +39,7 @@ WARM = 2 * UNITS
 
 PARTS: Mapping[str, str] = {
     "broker": "broker",
-    "gateway": "gateway",
+    "gateway": "gateway, or all of them together",
     "backend": "PostgreSQL: the gateway's sessions",
     "walwriter": "PostgreSQL: WAL writer",
     "checkpointer": "PostgreSQL: checkpointer",
@@ -135,12 +136,13 @@ class Meter:
 def main(
     runs: Annotated[int, typer.Option(min=1, help=f"loads of {DURABLE:,} heartbeats; the median counts")] = 3,
     *,
+    gateways: Annotated[int, typer.Option(min=1, max=2, help="gateways that share the partitions")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Print microseconds of CPU per heartbeat by process."""
     logs.configure("bench")
     logging.getLogger().setLevel(logging.WARNING)
-    figures = asyncio.run(measure(runs, lambda _: None))
+    figures = asyncio.run(measure(runs, lambda _: None, gateways))
     console = Console(width=WIDTH)
     if as_json:
         console.print_json(json.dumps({figure.key: [figure.value, *figure.runs] for figure in figures}))
@@ -153,18 +155,19 @@ def main(
     console.print(table)
 
 
-async def measure(runs: int, tell: Tell) -> list[Figure]:
-    """Send so many loads through one gateway and tell what each part used for a heartbeat."""
+async def measure(runs: int, tell: Tell, gateways: int = 1) -> list[Figure]:
+    """Send so many loads through the gateways and tell what each part used for a heartbeat."""
     tell("profile: servers and units")
-    async with serve() as stack, furnish(stack) as rig, stack.running("gateway") as gateway:
-        ours = {stack.broker.pid: "broker", gateway.pid: "gateway", os.getpid(): "load"}
-        async with await _connect(stack) as conn:
-            meter = Meter(conn, ours)
-            await stored(rig, WARM)
-            shares = []
-            for number in range(1, runs + 1):
-                tell(f"profile: load {number} of {runs}")
-                shares.append(await _share(rig, meter))
+    async with serve() as stack, furnish(stack) as rig, AsyncExitStack() as held:
+        ours = {stack.broker.pid: "broker", os.getpid(): "load"}
+        for partitions in ranges(gateways):
+            ours[(await held.enter_async_context(stack.gateway(partitions))).pid] = "gateway"
+        meter = Meter(await held.enter_async_context(await _connect(stack)), ours)
+        await stored(rig, WARM)
+        shares = []
+        for number in range(1, runs + 1):
+            tell(f"profile: load {number} of {runs}")
+            shares.append(await _share(rig, meter))
     return _figures(shares)
 
 

@@ -38,8 +38,8 @@ def _order(promise: str) -> tuple[int, str]:
 
 def _row(promise: str, engine: str, entry: dict[str, Any]) -> tuple[str, ...]:
     where = (measured.commit(entry), entry["date"][:10])
-    if "not_tried" in entry:
-        return (f"`{promise}`", f"**not tried**: {entry['not_tried']}", engine, *[""] * 9, *where)
+    if "instead" in entry:
+        return (f"`{promise}`", f"**{entry['instead']}**", engine, *[""] * 9, *where)
     return (
         f"`{promise}`",
         "; ".join([entry["what"], *(f"**{why}**" for why in dict.fromkeys(entry["broken"]))]),

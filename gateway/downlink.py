@@ -137,7 +137,10 @@ class Downlink:
                 log.warning("unexpected_message", topic=str(message.topic))
 
     async def _ask_for_drops(self, client: TellingClient) -> None:
-        """Subscribe to the broker's number; a broker that does not tell it is served all the same."""
+        """Subscribe to the broker's number; a broker that does not tell it is served all the same.
+
+        This also finds out a connection that was lost while it was made: aiomqtt forgets such a loss.
+        """
         for code in await client.subscribe(drops.TOPIC):
             if (_code(code) or 0) >= REFUSED:
                 log.warning("broker_drops_unknown", downlink=self._name, code=str(code))

@@ -76,9 +76,8 @@ class Watchdog:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Beat, measure and look until stopped; raises `Stalled`."""
-        faulthandler.register(
-            signal.SIGPROF, all_threads=True, chain=True
-        )  # last words, then the signal's own way
+        # Last words, then what the signal does by itself: end the process.
+        faulthandler.register(signal.SIGPROF, all_threads=True, chain=True)
         threading.Thread(target=self._guard, name="watchdog", daemon=True).start()
         try:
             while True:

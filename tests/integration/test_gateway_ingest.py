@@ -171,6 +171,7 @@ async def test_a_full_window_says_stop_and_an_emptied_one_says_go_on(database: D
         assert room == [True] * 4 + [False] * 2
         await bench.acknowledged(6)
         assert bench.session.resumed >= 1
+        assert bench.give(beat(7))
 
 
 async def test_a_large_message_counts_by_its_size_in_window_and_batch(database: Database) -> None:

@@ -23,7 +23,7 @@ from runtime import clock, logs
 from runtime.entry import enter
 from tests.nemesis import report
 from tests.nemesis.promises import PROMISES
-from tests.nemesis.rows import Row, Size, Tell
+from tests.nemesis.rows import CannotTry, Row, Size, Tell
 
 REFRESHES = 2  # per second: the watcher is not to disturb what is watched
 WIDTH = 160  # characters of a table that no terminal bounds
@@ -47,20 +47,20 @@ def main(
     signal.signal(signal.SIGTERM, leave)
     before = report.circumstances(clock.now())
     rows: list[Row] = []
-    not_tried: dict[str, str] = {}
+    without: dict[str, str] = {}
     document: dict[str, Any] = {}
     for name, found in tried(chosen(only or []), seed, size):
         if isinstance(found, Row):
             rows.append(found)
             document = report.keep({name: report.entry(found, size)}, before)
         else:
-            not_tried[name] = found
-            document = report.keep({name: {"not_tried": found}}, before)
+            without[name] = found
+            document = report.keep({name: {"instead": found}}, before)
     if as_json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        Console(width=None if sys.stdout.isatty() else WIDTH).print(report.table(rows, not_tried))
-    if not_tried or not all(row.holds for row in rows):
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(report.table(rows, without))
+    if without or not all(row.holds for row in rows):
         raise typer.Exit(1)
 
 
@@ -79,7 +79,7 @@ def chosen(only: Sequence[str]) -> list[str]:
 
 
 def tried(names: Sequence[str], seed: int, size: Size) -> Iterator[tuple[str, Row | str]]:
-    """Try one after the other; gives what was found, or why it could not be tried."""
+    """Try one after the other; gives what was found, or what there is instead."""
     with telling() as tell:
         for name in names:
             tell(f"{name}: begins")
@@ -90,9 +90,11 @@ def attempt(name: str, seed: int, size: Size, tell: Tell) -> Row | str:
     """Try one; whatever goes wrong with the trial costs this row alone, and is told in its place."""
     try:
         return PROMISES[name](seed, size, tell)
+    except CannotTry as lacking:
+        return f"not tried: {lacking}"
     except Exception as error:
-        log.exception("promise_not_tried", promise=name)
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        log.exception("trial_broke_off", promise=name)
+        return f"broke off: {type(error).__name__}: {error}".splitlines()[0]
 
 
 def _tell_of(name: str, tell: Tell, what: str) -> None:

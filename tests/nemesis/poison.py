@@ -28,7 +28,7 @@ from tests.nemesis.verdict import Trial, twice
 from tests.nemesis.watching import drained, verdicts
 from tests.unit import test_wire_table as wire
 
-BATCH = {Size.SHORT: 12, Size.FULL: 100}
+BATCH = {Size.SHORT: 12, Size.FULL: 25}
 """Messages of a batch: one of them is bad."""
 
 GOOD_UNITS = 50

@@ -47,8 +47,8 @@ def entry(row: Row, size: Size) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name != "promise"}
 
 
-def table(rows: Iterable[Row], not_tried: Mapping[str, str]) -> Table:
-    """Give the table of the terminal."""
+def table(rows: Iterable[Row], without: Mapping[str, str]) -> Table:
+    """Give the table of the terminal; `without` says what there is instead of a row."""
     drawn = Table()
     for title in ("promise", "what"):
         drawn.add_column(title, overflow="fold")
@@ -65,8 +65,8 @@ def table(rows: Iterable[Row], not_tried: Mapping[str, str]) -> Table:
             ", ".join(f"{name} {value:g}" for name, value in row.figures.items()),
             style=None if row.holds else "bold red",
         )
-    for promise, why in not_tried.items():
-        drawn.add_row(promise, f"not tried: {why}", style="bold red")
+    for promise, why in without.items():
+        drawn.add_row(promise, why, style="bold red")
     return drawn
 
 

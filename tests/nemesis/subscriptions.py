@@ -26,7 +26,7 @@ from tests.nemesis.watching import drained, figures
 
 UNITS = 200
 PER_SECOND = 1_000
-ROUNDS = {Size.SHORT: 1, Size.FULL: 20}
+ROUNDS = {Size.SHORT: 1, Size.FULL: 10}
 RELOADS = {Size.SHORT: 3, Size.FULL: 20}
 """SIGHUPs of a round."""
 
