@@ -11,6 +11,7 @@ from api import problems
 from api.door import Door
 from api.problems import Problem
 from api.routes import (
+    alerts,
     commands,
     dead_letters,
     entities,
@@ -70,6 +71,7 @@ def bare() -> Api:
         series,
         holes,
         reliability,
+        alerts,
         commands,
         entities,
         tokens,

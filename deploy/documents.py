@@ -22,9 +22,10 @@ from protocol.reasons import Reason
 from registry import lifecycle
 from runtime.__main__ import variables
 from runtime.settings import Commands
+from telemetry import missing
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-METRICS = (metrics, door, dispatcher)
+METRICS = (metrics, door, dispatcher, missing)
 """Where this project's figures are named: importing them has put them into the registry."""
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)

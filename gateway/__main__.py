@@ -31,6 +31,7 @@ from runtime.services import run
 from runtime.settings import Broker, Commands, Database, Gateway, Keeping, Keys, read
 from runtime.settings import Health as HealthSettings
 from storage.pool import open_pool
+from telemetry.missing import Count
 from telemetry.partitions import Days
 from telemetry.upkeep import Upkeep
 
@@ -112,6 +113,7 @@ async def serve(name: str, partitions: range) -> None:
                 "health": health.serve,
                 "days": partial(until_stopped, "days", days.serve),
                 "upkeep": partial(until_stopped, "upkeep", upkeep.serve),
+                "missing": partial(until_stopped, "missing", Count(pool).serve),
                 "ingest": ingest.serve,
                 "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,
                 "reaper": reaper.serve,

@@ -15,6 +15,7 @@ REPLAYED = Counter(
 SEEN = Counter("heliograph_heartbeats_seen", "heartbeats in messages that were read")
 HEARTBEATS = Counter("heliograph_heartbeats", "heartbeats by whether they were new or repeated", ["kind"])
 DEAD_LETTERS = Counter("heliograph_dead_letters", "messages, readings and backlog entries lost", ["reason"])
+ALERTS = Counter("heliograph_alerts_raised", "alerts about units that were raised, by kind", ["kind"])
 UNACKNOWLEDGED = Gauge("heliograph_gateway_unacknowledged", "messages received and not yet acknowledged")
 QUEUED = Gauge("heliograph_gateway_queued", "messages received and not yet decoded")
 STALLED = Gauge(

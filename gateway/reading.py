@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import count, islice
 from typing import NamedTuple
 
 from gateway.session import Delivery
@@ -12,6 +13,7 @@ from protocol.codec import Decoded, decode
 from protocol.messages import Heartbeat
 from protocol.reasons import Fault, Reason, Unreadable
 from telemetry.arrivals import Arrival
+from telemetry.course import Refusal
 from telemetry.dead_letters import Loss
 
 PIECES = 100
@@ -64,6 +66,28 @@ class Reading(NamedTuple):
             detail=detail,
             body=self.delivery.body,
             received_at=self.received_at,
+        )
+
+    def refused(self, unit_id: int, refusals: Sequence[Refusal]) -> Iterator[Loss]:
+        """Give up what counts badly: the whole message, or entries of its backlog."""
+        if whole := [refusal for refusal in refusals if refusal.entry is None]:
+            yield self.lost(unit_id, whole[0].reason, whole[0].detail, path=f"/{whole[0].field}")
+        else:
+            yield from self._pieces(unit_id, [self._fault(refusal) for refusal in refusals])
+
+    def _fault(self, refusal: Refusal) -> Fault:
+        """Point to an entry of the backlog where it stood when it was sent."""
+        assert isinstance(self.decoded, Decoded)  # noqa: S101 - what was refused was read
+        assert isinstance(self.decoded.message, Heartbeat)  # noqa: S101 - nothing else has entries
+        assert refusal.entry is not None  # noqa: S101 - chosen so by the caller
+        entry = self.decoded.message.backlog[refusal.entry]
+        unread = {fault.path for fault in self.decoded.faults}
+        read = (path for index in count() if (path := f"/backlog/{index}") not in unread)
+        return Fault(
+            reason=refusal.reason,
+            path=next(islice(read, refusal.entry, None)),
+            detail=refusal.detail,
+            piece=entry.model_dump(mode="json"),
         )
 
     def _pieces(self, unit_id: int, faults: Sequence[Fault]) -> Iterator[Loss]:

@@ -40,3 +40,5 @@ def _count(verdicts: prometheus_client.Counter, outcome: Outcome) -> None:
     metrics.HEARTBEATS.labels("repeated").inc(outcome.repeated)
     for reason, number in outcome.lost.items():
         metrics.DEAD_LETTERS.labels(str(reason)).inc(number)
+    for kind, number in outcome.raised.items():
+        metrics.ALERTS.labels(str(kind)).inc(number)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from commands.observe import Acked, AckVerdict, Reported, observe
 from gateway.reading import Reading
@@ -14,10 +16,12 @@ from runtime.clock import now
 from runtime.settings import Commands
 from storage.sql import Connection
 from telemetry import dead_letters
+from telemetry.alerts import Kind
 from telemetry.arrivals import Arrival
 from telemetry.dead_letters import Loss
 from telemetry.record import Recorded, Verdict, record
 
+PLACE = attrgetter("place")
 Entry = tuple[Reading, Arrival | Loss]
 
 ACKS = {
@@ -33,8 +37,8 @@ ACK_REASONS = {AckVerdict.UNKNOWN: Reason.UNKNOWN_COMMAND, AckVerdict.FOREIGN: R
 class Outcome:
     """What became of a batch: a verdict for each message in order, heartbeats, losses by reason.
 
-    `seen` heartbeats stood in the messages that were read; telemetry says which were `new` and which
-    `repeated`.
+    `seen` heartbeats stood in the messages that were read and were not refused; telemetry says which
+    were `new` and which `repeated`. `raised` are new alerts.
     """
 
     verdicts: list[Verdict]
@@ -42,6 +46,7 @@ class Outcome:
     new: int
     repeated: int
     lost: Counter[Reason]
+    raised: Counter[Kind]
 
 
 async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, settings: Commands) -> Outcome:
@@ -59,6 +64,7 @@ async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, set
         settings=settings,
     )
     losses = [content for _, content in entries if isinstance(content, Loss)] + recorded.losses
+    losses += _refused(arrivals, recorded)
     for (reading, arrival), verdict in zip(acks, ack_verdicts, strict=True):
         if reason := ACK_REASONS.get(verdict):
             losses.append(reading.lost(arrival.unit_id, reason, reason.meaning, path="/command_id"))
@@ -66,10 +72,11 @@ async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, set
 
     return Outcome(
         verdicts=_in_order(entries, recorded.verdicts, ack_verdicts),
-        seen=sum(_heartbeats(arrival) for _, arrival in arrivals),
+        seen=sum(_heartbeats(arrival) for _, arrival in arrivals) - _heartbeats_refused(arrivals, recorded),
         new=recorded.new,
         repeated=recorded.repeated,
         lost=Counter(loss.reason for loss in losses),
+        raised=recorded.raised,
     )
 
 
@@ -87,6 +94,22 @@ def _in_order(
 def _heartbeats(arrival: Arrival) -> int:
     """Count the heartbeats that a message carries: its own and its backlog's."""
     return 1 + len(arrival.message.backlog) if isinstance(arrival.message, Heartbeat) else 0
+
+
+def _heartbeats_refused(arrivals: Sequence[tuple[Reading, Arrival]], recorded: Recorded) -> int:
+    """Count the heartbeats in what telemetry did not take: those of whole messages, and single entries."""
+    return sum(
+        _heartbeats(arrivals[refusal.place][1]) if refusal.entry is None else 1
+        for refusal in recorded.refusals
+    )
+
+
+def _refused(arrivals: Sequence[tuple[Reading, Arrival]], recorded: Recorded) -> Iterator[Loss]:
+    """Give up what telemetry did not take."""
+    by_place = groupby(sorted(recorded.refusals, key=PLACE), PLACE)
+    for place, refusals in by_place:
+        reading, arrival = arrivals[place]
+        yield from reading.refused(arrival.unit_id, list(refusals))
 
 
 def _acked(arrival: Arrival) -> Acked:

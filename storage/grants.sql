@@ -15,6 +15,10 @@ BEGIN
     REVOKE UPDATE ON audit, lifecycle_change, command_event, heartbeat FROM heliograph_app;
     REVOKE INSERT, UPDATE ON schema_migration, schema_engine FROM heliograph_app;
     GRANT EXECUTE ON FUNCTION ensure_heartbeat_day TO heliograph_app;
+    IF to_regclass('unit_past') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE ON unit_past FROM heliograph_app;
+        GRANT EXECUTE ON FUNCTION sum_boots_up TO heliograph_app;
+    END IF;
     IF to_regclass('heartbeat_hourly') IS NOT NULL THEN
         REVOKE INSERT, UPDATE ON heartbeat_hourly FROM heliograph_app;
         GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats, heartbeats_noted_before, note_heartbeat_hours

@@ -137,6 +137,15 @@ TABLE entity
     entity_name_is_printable: CHECK (((name = btrim(name)) AND ((length(name) >= 1) AND (length(name) <= 200))))
     entity_name_unique: UNIQUE (name)
     entity_pkey: PRIMARY KEY (id)
+TABLE fleet_missing
+    boots bigint NOT NULL DEFAULT 0
+    counted_at timestamp with time zone
+    due_at timestamp with time zone NOT NULL
+    missing bigint NOT NULL DEFAULT 0
+    one boolean NOT NULL DEFAULT true
+    units bigint NOT NULL DEFAULT 0
+    fleet_missing_is_one_row: CHECK (one)
+    fleet_missing_pkey: PRIMARY KEY (one)
 TABLE heartbeat PARTITION BY RANGE (at)
     at timestamp with time zone NOT NULL
     battery_a_x100 smallint
@@ -266,6 +275,34 @@ TABLE unit
     unit_product_type_is_short: CHECK (((length(product_type) >= 1) AND (length(product_type) <= 64)))
     unit_serial_number_is_not_empty: CHECK ((serial_number <> ''::text))
     unit_serial_number_unique: UNIQUE (serial_number)
+TABLE unit_alert
+    evidence jsonb NOT NULL
+    id bigint NOT NULL IDENTITY ALWAYS
+    kind text NOT NULL
+    last_at timestamp with time zone NOT NULL
+    raised_at timestamp with time zone NOT NULL
+    resolved_at timestamp with time zone
+    resolved_because text
+    resolved_by text
+    times bigint NOT NULL DEFAULT 1
+    unit_id integer NOT NULL
+    unit_alert_kind_is_known: CHECK ((kind = ANY (ARRAY['memory_lost'::text, 'two_units'::text, 'counter_jump'::text, 'too_many_lives'::text])))
+    unit_alert_pkey: PRIMARY KEY (id)
+    unit_alert_resolution_is_whole: CHECK ((num_nulls(resolved_at, resolved_by, resolved_because) = ANY (ARRAY[0, 3])))
+    unit_alert_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE unit_doubt
+    against_boot bigint NOT NULL
+    against_life smallint NOT NULL
+    against_seq bigint NOT NULL
+    boot bigint NOT NULL
+    heard_at timestamp with time zone NOT NULL
+    held text NOT NULL
+    life smallint NOT NULL
+    seq bigint NOT NULL
+    turns integer NOT NULL
+    unit_id integer NOT NULL
+    unit_doubt_pkey: PRIMARY KEY (unit_id)
+    unit_doubt_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_entity
     ended_at timestamp with time zone
     entity_id bigint NOT NULL
@@ -291,6 +328,22 @@ TABLE unit_life
     unit_life_ordinal_counts: CHECK ((ordinal >= 1))
     unit_life_pkey: PRIMARY KEY (unit_id, ordinal)
     unit_life_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE unit_missing
+    boots bigint NOT NULL
+    missing bigint NOT NULL
+    unit_id integer NOT NULL
+    unit_missing_pkey: PRIMARY KEY (unit_id)
+    unit_missing_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE unit_past
+    boot bigint NOT NULL
+    boots bigint NOT NULL
+    heard bigint NOT NULL
+    lacking bigint NOT NULL
+    life smallint NOT NULL
+    missing bigint NOT NULL
+    unit_id integer NOT NULL
+    unit_past_pkey: PRIMARY KEY (unit_id)
+    unit_past_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_sequence
     block integer NOT NULL
     boot bigint NOT NULL
@@ -331,7 +384,7 @@ TABLE unit_status
     unit_status_mode_is_known: CHECK ((mode = ANY (ARRAY['e'::"char", 'd'::"char", 'o'::"char"])))
     unit_status_pkey: PRIMARY KEY (unit_id)
     unit_status_presence_is_known: CHECK ((presence = ANY (ARRAY['online'::text, 'offline'::text])))
-    unit_status_report_is_whole: CHECK ((num_nulls(life, boot, seq, reported_life, reported_at, mode, epoch) = ANY (ARRAY[0, 7])))
+    unit_status_report_is_whole: CHECK (((num_nulls(life, boot, seq, reported_at, mode, epoch) = ANY (ARRAY[0, 6])) AND ((reported_life IS NULL) OR (life IS NOT NULL))))
     unit_status_run_ends: CHECK ((run_first <= (run_last + 1)))
     unit_status_run_is_whole: CHECK ((num_nulls(run_life, run_boot, run_first, run_last) = ANY (ARRAY[0, 4])))
     unit_status_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
@@ -356,8 +409,12 @@ CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pa
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
+CREATE INDEX unit_alert_by_unit ON public.unit_alert USING btree (unit_id, id)
+CREATE INDEX unit_alert_open ON public.unit_alert USING btree (id) WHERE (resolved_at IS NULL)
+CREATE UNIQUE INDEX unit_alert_open_once ON public.unit_alert USING btree (unit_id, kind) WHERE (resolved_at IS NULL)
 CREATE INDEX unit_by_entity ON public.unit USING btree (entity_id, serial_number)
 CREATE UNIQUE INDEX unit_entity_one_open ON public.unit_entity USING btree (unit_id) WHERE (ended_at IS NULL)
+CREATE INDEX unit_missing_worst ON public.unit_missing USING btree (missing DESC, unit_id) WHERE (missing > 0)
 VIEW dead_letter_with_fate
  SELECT d.id,
     d.fingerprint,
@@ -530,6 +587,21 @@ UNION ALL
     fresh.energy_wh_sum
    FROM (heartbeat_summing
      CROSS JOIN LATERAL sum_heartbeats(heartbeat_summing.summed_before, 'infinity'::timestamp with time zone) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
+VIEW unit_boot
+ SELECT b.unit_id,
+    b.life,
+    b.boot,
+    (b.heard + COALESCE(((s.run_last - s.run_first) + 1), (0)::bigint)) AS heard,
+    COALESCE(s.run_last, ((((b.last_block * (1024)::bigint) + ((length(b.told) - 1) * 8)) + length(ltrim(((get_byte(b.told, (length(b.told) - 1)))::bit(8))::text, '0'::text))) - 1)) AS newest
+   FROM (( SELECT unit_sequence.unit_id,
+            unit_sequence.life,
+            unit_sequence.boot,
+            (sum(bit_count(unit_sequence.heard)))::bigint AS heard,
+            max(unit_sequence.block) AS last_block,
+            rtrim((array_agg(unit_sequence.heard ORDER BY unit_sequence.block DESC))[1], '\x00'::bytea) AS told
+           FROM unit_sequence
+          GROUP BY unit_sequence.unit_id, unit_sequence.life, unit_sequence.boot) b
+     LEFT JOIN unit_status s ON (((s.unit_id = b.unit_id) AND (s.run_life = b.life) AND (s.run_boot = b.boot))));
 FUNCTION ensure_heartbeat_day(day date) RETURNS void SECURITY DEFINER
 
 DECLARE
@@ -670,6 +742,51 @@ BEGIN
         done := done + 1;
     END IF;
     RETURN done;
+END
+
+FUNCTION sum_boots_up(first_unit integer, last_unit integer, kept integer) RETURNS bigint SECURITY DEFINER
+
+DECLARE
+    crowded int[];
+    boots bigint;
+BEGIN
+    SELECT array_agg(unit_id) INTO crowded
+      FROM (SELECT unit_id
+              FROM (SELECT DISTINCT unit_id, life, boot FROM unit_sequence
+                     WHERE unit_id BETWEEN first_unit AND last_unit) b
+             GROUP BY unit_id HAVING count(*) > kept) c;
+    IF crowded IS NULL THEN
+        RETURN 0;
+    END IF;
+    -- Who writes bits holds this lock.
+    PERFORM FROM unit_status WHERE unit_id = ANY(crowded) ORDER BY unit_id FOR UPDATE;
+    WITH ranked AS (
+        SELECT unit_id, life, boot, row_number() OVER (PARTITION BY unit_id ORDER BY life DESC, boot DESC) AS place
+          FROM (SELECT DISTINCT unit_id, life, boot FROM unit_sequence WHERE unit_id = ANY(crowded)) b
+    ), old AS (
+        SELECT r.unit_id, r.life, r.boot
+          FROM ranked r
+          JOIN unit_status s ON s.unit_id = r.unit_id AND (r.life, r.boot) < (s.life, s.boot)
+         WHERE r.place > kept
+    ), gone AS (
+        DELETE FROM unit_sequence s USING old o
+         WHERE s.unit_id = o.unit_id AND s.life = o.life AND s.boot = o.boot
+    ), summed AS (
+        INSERT INTO unit_past (unit_id, life, boot, boots, heard, missing, lacking)
+        SELECT b.unit_id, (array_agg(b.life ORDER BY b.life DESC, b.boot DESC))[1],
+               (array_agg(b.boot ORDER BY b.life DESC, b.boot DESC))[1],
+               count(*), sum(b.heard), sum(b.newest - b.heard), count(*) FILTER (WHERE b.newest > b.heard)
+          FROM old o
+          JOIN unit_boot b ON b.unit_id = o.unit_id AND b.life = o.life AND b.boot = o.boot
+         WHERE b.unit_id = ANY(crowded)
+         GROUP BY b.unit_id
+            ON CONFLICT (unit_id) DO UPDATE
+           SET life = excluded.life, boot = excluded.boot, boots = unit_past.boots + excluded.boots,
+               heard = unit_past.heard + excluded.heard, missing = unit_past.missing + excluded.missing,
+               lacking = unit_past.lacking + excluded.lacking
+    )
+    SELECT count(*) INTO boots FROM old;
+    RETURN boots;
 END
 
 FUNCTION sum_heartbeats(since timestamp with time zone, until timestamp with time zone) RETURNS SETOF heartbeat_hour

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg.rows import DictRow
 
 from protocol.messages import Mode
-from storage.arrays import int4s, timestamps
+from storage.arrays import int2s, int4s, int8s, timestamps
 from storage.pool import Pool
 from storage.sql import Connection, execute, load, rows, value
 from telemetry import heartbeat_rows
@@ -20,6 +21,9 @@ OLDEST_S = 45 * 86_400
 
 NEWEST_S = 600
 """… until so many after it."""
+
+COPIES_REACH_BACK = timedelta(seconds=OLDEST_S) + timedelta(days=14)
+"""So far before a copy's arrival its original may stand: what waited longer has expired at the broker."""
 
 BATCH = 500
 """Heartbeats read in one transaction by who reads them all."""
@@ -136,6 +140,42 @@ async def of_unit(
         boot=boot,
         seq=seq,
         limit=limit,
+    )
+
+
+async def copies(conn: Connection, beats: Sequence[Heartbeat]) -> list[bool]:
+    """Tell which heartbeats, in order, are stored already under their name and say the same.
+
+    Two that bear one name and differ are not one delivered twice. Unknown fields are not compared.
+    One whose stored original is gone is no copy: nothing waits so long on its way.
+    """
+    since = min(beat.received_at for beat in beats) - COPIES_REACH_BACK
+    found = await rows(
+        conn,
+        Heartbeat.from_row,
+        SQL.named,
+        since=since,
+        unit_ids=int4s([beat.unit_id for beat in beats]),
+        lives=int2s([beat.life for beat in beats]),
+        boots=int8s([beat.boot for beat in beats]),
+        seqs=int8s([beat.seq for beat in beats]),
+    )
+    stored = {(beat.unit_id, *beat.order): beat for beat in found}
+    return [
+        (other := stored.get((beat.unit_id, *beat.order))) is not None and _say_the_same(beat, other)
+        for beat in beats
+    ]
+
+
+def _say_the_same(one: Heartbeat, other: Heartbeat) -> bool:
+    """Compare what two heartbeats tell; columns keep about seven digits of a reading."""
+    return (
+        (one.unit_ts, one.epoch, one.mode, one.output, one.fw)
+        == (other.unit_ts, other.epoch, other.mode, other.output, other.fw)
+        and one.readings.keys() == other.readings.keys()
+        and all(
+            math.isclose(value, other.readings[name], rel_tol=1e-6) for name, value in one.readings.items()
+        )
     )
 
 

@@ -22,6 +22,15 @@ SELECT *
  ORDER BY at DESC, life DESC, boot DESC, seq DESC
  LIMIT %(limit)s;
 
+-- :named
+-- Heartbeats of these names among those that stand after a moment.
+SELECT h.*
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(boots)s::bigint[], %(seqs)s::bigint[])
+       AS wanted (unit_id, life, boot, seq)
+  JOIN heartbeat h ON h.unit_id = wanted.unit_id AND h.life = wanted.life AND h.boot = wanted.boot
+                  AND h.seq = wanted.seq
+ WHERE h.at >= %(since)s;
+
 -- :onwards
 -- A batch of one unit's heartbeats, oldest first.
 SELECT *

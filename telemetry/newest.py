@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from protocol import messages
 from telemetry.arrivals import Arrival
 from telemetry.heartbeats import Heartbeat
-from telemetry.lives import Ordinals
+from telemetry.lives import UNCOUNTED, Ordinals
 from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Standing
 
 # Named once: a union written where it is asked for is made anew for every message.
@@ -45,6 +45,8 @@ def presences(
         if not isinstance(message, messages.Presence):
             continue
         order = PresenceOrder(ordinals.of(unit_id, message.life), message.boot, message.conn or 0)
+        if order.life == UNCOUNTED:
+            continue
         known = newest.get(unit_id)
         before, state = (known.order, known.state) if known else standing.get(unit_id, (None, None))
         if before is None or order > before or (order == before and message.state != state):

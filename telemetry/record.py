@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,10 @@ from protocol import messages
 from protocol.messages import PresenceState
 from storage.sql import Connection
 from telemetry import arrivals as arriving
-from telemetry import heartbeats, newest, sequence, status
+from telemetry import continuity, heartbeats, newest, sequence, status
+from telemetry.alerts import Kind
 from telemetry.arrivals import Arrival
+from telemetry.course import Refusal
 from telemetry.dead_letters import Loss
 from telemetry.lives import Ordinals
 from telemetry.sequence import Heard
@@ -40,7 +43,8 @@ class Recorded:
     `verdicts` stand in the order of the arrivals, None for acks: theirs is not telemetry's to
     give. `reports` are the newest reports of units that advanced, `contacts` every unit that
     spoke, `online` those that came online. `losses` are for the caller to keep, together with its
-    own: dead letters are locked last.
+    own and with what `refusals` tell of, by the places of the arrivals: dead letters are locked
+    last. `raised` counts new alerts.
     """
 
     verdicts: list[Verdict | None]
@@ -50,6 +54,8 @@ class Recorded:
     losses: list[Loss]
     new: int
     repeated: int
+    refusals: Sequence[Refusal]
+    raised: Counter[Kind]
 
 
 async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime) -> Recorded:
@@ -61,30 +67,43 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime
     standings = await status.lock(conn, {arrival.unit_id for arrival in arrivals})
     ordinals = Ordinals(standings)
     await ordinals.learn(conn, arriving.lives(arrivals), now=now)
-    said = [arriving.beats(arrival, ordinals) for arrival in arrivals]
-    beats = [beat for group in said for beat in group]
+    judged = await continuity.judge(
+        conn,
+        arrivals,
+        [arriving.beats(arrival, ordinals) for arrival in arrivals],
+        standings,
+        ordinals,
+        now=now,
+    )
+    beats = [beat for group in judged.said for beat in group]
     heard = await sequence.hear(conn, standings, beats)
     new = list(compress(beats, heard.first))
     if new:
         await heartbeats.append(conn, new)
 
     first = iter(heard.first)
-    fresh = [[next(first) for _ in group] for group in said]
-    reports = newest.reports(arrivals, said, fresh, standings, heard.grown)
+    fresh = [[next(first) for _ in group] for group in judged.said]
+    reports = newest.reports(arrivals, judged.said, fresh, standings, heard.grown)
     contacts = newest.contacts(arrivals)
     presences, changed = newest.presences(arrivals, ordinals, await _presences(conn, arrivals))
     await _advance(conn, reports, contacts, presences, _runs(standings, heard, reports), now=now)
+    verdicts = [
+        _verdict(arrival, brought_new=True in group or place in changed)
+        for place, (arrival, group) in enumerate(zip(arrivals, fresh, strict=True))
+    ]
+    for refusal in judged.refusals:
+        if refusal.entry is None:
+            verdicts[refusal.place] = Verdict.DEAD_LETTER
     return Recorded(
-        verdicts=[
-            _verdict(arrival, brought_new=True in group or place in changed)
-            for place, (arrival, group) in enumerate(zip(arrivals, fresh, strict=True))
-        ],
+        verdicts=verdicts,
         reports=list(reports.values()),
         contacts=list(contacts.values()),
         online=[one.unit_id for one in presences if one.state is PresenceState.ONLINE],
         losses=[loss for arrival in arrivals for loss in arrival.losses],
         new=len(new),
         repeated=len(beats) - len(new),
+        refusals=judged.refusals,
+        raised=judged.raised,
     )
 
 

@@ -78,24 +78,47 @@ async def hear(conn: Connection, standings: Mapping[int, Standing], beats: Seque
     )
 
 
+async def known(
+    conn: Connection, standings: Mapping[int, Standing], beats: Sequence[Heartbeat]
+) -> list[bool]:
+    """Tell which heartbeats were heard before, in order."""
+    places = [_place(beat) for beat in beats]
+    heard = await _read(conn, {block for block, _ in places})
+    return [
+        bool(heard.get(block, 0) & bit) or _in_run(standings[beat.unit_id].run, beat)
+        for beat, (block, bit) in zip(beats, places, strict=True)
+    ]
+
+
+async def mark(conn: Connection, beats: Sequence[Heartbeat]) -> None:
+    """Let heartbeats of a life that has just begun count as heard."""
+    await _settle(conn, {}, (), beats)
+
+
 async def _settle(
     conn: Connection, standings: Mapping[int, Standing], odd: Collection[int], beats: Sequence[Heartbeat]
 ) -> list[bool]:
     """Write the runs of these units and their heartbeats into bits; tell which of these are new."""
     runs = dict(_bits(standings[unit_id].run for unit_id in odd))
-    places = [
-        (Block(beat.unit_id, beat.life, beat.boot, beat.seq // BLOCK_BITS), 1 << beat.seq % BLOCK_BITS)
-        for beat in beats
-    ]
-    known = await _read(conn, {block for block, _ in places} | runs.keys())
-    heard = known | {block: known.get(block, 0) | bits for block, bits in runs.items()}
+    places = [_place(beat) for beat in beats]
+    before = await _read(conn, {block for block, _ in places} | runs.keys())
+    heard = before | {block: before.get(block, 0) | bits for block, bits in runs.items()}
     first: list[bool] = []
     for block, bit in places:
         bits = heard.get(block, 0)
         first.append(not bits & bit)
         heard[block] = bits | bit
-    await _write(conn, {block: bits for block, bits in heard.items() if known.get(block) != bits})
+    await _write(conn, {block: bits for block, bits in heard.items() if before.get(block) != bits})
     return first
+
+
+def _in_run(run: Run | None, beat: Heartbeat) -> bool:
+    return run is not None and (run.life, run.boot) == beat.order[:2] and run.first <= beat.seq <= run.last
+
+
+def _place(beat: Heartbeat) -> tuple[Block, int]:
+    """Give the block that a heartbeat is in, and its bit."""
+    return Block(beat.unit_id, beat.life, beat.boot, beat.seq // BLOCK_BITS), 1 << beat.seq % BLOCK_BITS
 
 
 def _bits(runs: Iterable[Run | None]) -> Iterator[tuple[Block, int]]:

@@ -50,7 +50,8 @@ class Run(NamedTuple):
 class Standing(NamedTuple):
     """What a batch must know of a unit: its locked row of `unit_status`, None where nothing was heard yet.
 
-    (life, boot, seq) is the newest report, and `reported_life` its life as the unit calls it.
+    (life, boot, seq) is the newest report, and `reported_life` its life as the unit calls it, None as well
+    when that life is over.
     """
 
     unit_id: int
@@ -211,6 +212,12 @@ async def report(conn: Connection, reports: Iterable[Report], *, now: datetime) 
         were_live=bools([new.live for new in news]),
         run_lasts=int8s([new.run_last for new in news]),
     )
+
+
+async def end_life(conn: Connection, lives: Iterable[tuple[int, int]]) -> None:
+    """Let lives, by unit and number, be over; a newest report under one stands without its number then."""
+    unit_ids, numbers = zip(*lives, strict=True)
+    await execute(conn, SQL.end_life, unit_ids=int4s(unit_ids), lives=int8s(numbers))
 
 
 async def run(conn: Connection, runs: Iterable[Run]) -> None:

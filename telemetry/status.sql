@@ -37,6 +37,13 @@ UPDATE unit_status s
                run_last)
  WHERE s.unit_id = new.unit_id;
 
+-- :end_life
+-- Let the number of a newest report's life stand for that life no more: it belongs to a later one.
+UPDATE unit_status s
+   SET reported_life = NULL
+  FROM unnest(%(unit_ids)s::int[], %(lives)s::bigint[]) AS ended (unit_id, life)
+ WHERE s.unit_id = ended.unit_id AND s.reported_life = ended.life;
+
 -- :run
 -- The newest heartbeats of each unit without a hole.
 UPDATE unit_status s

@@ -14,7 +14,8 @@ from protocol.reasons import Reason
 from registry.permissions import Level, Scope
 from runtime import clock
 from runtime.settings import Database
-from telemetry import dead_letters
+from telemetry import alerts, dead_letters
+from telemetry.alerts import Finding, Kind
 from telemetry.dead_letters import Loss
 from tests.calling import FOREIGN, OWN, Site, problem, site, unit_of
 
@@ -53,6 +54,10 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
     ("GET", "/v1/units/{unit}/reliability"): READ,
+    ("GET", "/v1/alerts"): READ,
+    ("GET", "/v1/units/{unit}/alerts"): READ,
+    ("POST", "/v1/alerts/{alert_id}/resolve"): Rule(level=Level.TECHNICAL, body=WHY),
+    ("POST", "/v1/units/{unit}/lives"): Rule(level=Level.TECHNICAL, success=201, body=WHY),
     ("GET", "/v1/units/{unit}/commands"): READ,
     ("POST", "/v1/units/{unit}/commands"): Rule(level=Level.TECHNICAL, success=202, body=PING),
     ("GET", "/v1/commands/{command_id}"): READ,
@@ -82,6 +87,11 @@ async def full(database: Database) -> AsyncIterator[Site]:
     """Give a site where there is one of everything."""
     async with site(database) as opened:
         await lose(opened, b"?")
+        async with opened.pool.transaction() as conn:
+            findings = [Finding(unit_id, Kind.TWO_UNITS, {}) for unit_id in (1, 2)]
+            await alerts.raise_all(conn, findings, now=clock.now())
+        for unit_id in (1, 2):
+            await opened.reports(unit_id)
         yield opened
 
 
@@ -123,9 +133,14 @@ async def test_every_caller_gets_what_the_rules_say_and_nothing_else(full: Site)
         if route == ("DELETE", "/v1/tokens/{token_id}"):
             continue  # bound to an account and not to an entity: below
         ordered = await full.post(f"/v1/units/{unit_of(entity_id)}/commands", system, PING)
-        target = {"unit": unit_of(entity_id), "command_id": ordered.json()["id"]}
+        raised = await full.get(f"/v1/units/{unit_of(entity_id)}/alerts", system)
+        target = {
+            "unit": unit_of(entity_id),
+            "command_id": ordered.json()["id"],
+            "alert_id": raised.json()["items"][-1]["id"],
+        }
         call = partial(_call, full, route, rule, target, names)
-        bound = "{unit}" in route[1] or "{command_id}" in route[1]
+        bound = any(f"{{{name}}}" in route[1] for name in target)
         expected = [(token, "nobody", rule.success if rule.level is None else 401) for token in strangers]
         expected += [
             (token, f"{level} {scope}", rule.status(level, scope, entity_id, bound=bound))
@@ -145,7 +160,7 @@ async def _call(
     full: Site,
     route: tuple[str, str],
     rule: Rule,
-    target: dict[str, str],
+    target: dict[str, Any],
     names: count[int],
     token: str | None,
 ) -> int:

@@ -23,6 +23,7 @@ OUTCOME = Outcome(
     new=4,
     repeated=3,
     lost=Counter({Reason.NOT_JSON: 1}),
+    raised=Counter(),
 )
 
 
