@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from protocol.identity import Imei
 from protocol.reasons import Reason
+from telemetry.dead_letters import KEPT_BYTES
 from tests.acceptance.raw_line import publish
 
 Key = tuple[int, int]
@@ -57,8 +58,8 @@ class Letter(NamedTuple):
     piece: Any = WHOLE
 
     def body(self, whole: bytes) -> bytes:
-        """Give the bytes that it must hold."""
-        return whole if self.piece is WHOLE else json.dumps(self.piece).encode()
+        """Give the bytes that it must hold: of what is too large, the beginning."""
+        return whole[:KEPT_BYTES] if self.piece is WHOLE else json.dumps(self.piece).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

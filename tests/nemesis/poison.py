@@ -19,6 +19,7 @@ from deploy.local.processes import until
 from protocol.identity import Imei
 from protocol.reasons import Reason
 from protocol.topics import Channel, topic
+from telemetry.dead_letters import KEPT_BYTES
 from tests.acceptance.stack import Key, Stack
 from tests.builders import an_imei
 from tests.nemesis.ground import Ground, laid
@@ -112,7 +113,7 @@ def _bad(case: wire.Refused, imei: Imei, copy: int) -> Poison:
             f"/{imei.partition}/", f"/{(int(imei.partition) + 1) % 100:02}/"
         )
     body = case.body.replace(b'"seq":1042', b'"seq":%d' % (1042 + copy))
-    return Poison(Message(where, body, None), frozenset({(where, case.reason, case.path, body)}))
+    return Poison(Message(where, body, None), frozenset({(where, case.reason, case.path, body[:KEPT_BYTES])}))
 
 
 def _spoiled(case: wire.Kept, imei: Imei) -> Poison:
