@@ -1,6 +1,7 @@
 # Words that a newcomer needs; `make` alone lists them. POSIX sh only: a bare machine has nothing else.
 PYTHON ?= python3
 UNITS ?= 50
+GATEWAYS ?= 1
 DURATION ?=
 JSON ?=
 ONLY ?=
@@ -13,7 +14,7 @@ READY := $(VENV)/ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-timescale test-faults demo bench documents
+.PHONY: help setup check test test-timescale test-faults fuzz demo bench documents
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r word meaning; do printf '%-16s %s\n' "$$word" "$$meaning"; done
@@ -33,8 +34,11 @@ test-timescale: $(READY) ## unit and integration tests on the server of HELIOGRA
 	@test -n "$$HELIOGRAPH_TEST_DATABASE_URL" || { echo 'Name a server: HELIOGRAPH_TEST_DATABASE_URL=postgresql://superuser:password@host:port/postgres make test-timescale' >&2; exit 1; }
 	$(RUN) -m pytest tests/unit tests/integration $(ARGS)
 
-demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 DURATION=30 JSON=out.json)
-	$(RUN) -m deploy.local demo --units $(UNITS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))
+fuzz: $(READY) ## search for a message that breaks the reading of messages (needs atheris; DURATION=300)
+	$(RUN) -m tests.fuzz.reading $(if $(DURATION),--seconds $(DURATION))
+
+demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 GATEWAYS=2 DURATION=30 JSON=out.json)
+	$(RUN) -m deploy.local demo --units $(UNITS) --gateways $(GATEWAYS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))
 
 bench: $(READY) ## measure, beside the baselines (ONLY=ingest)
 	$(RUN) -m bench $(ONLY)

@@ -24,7 +24,8 @@ class Shape(BaseModel):
 
 
 def _written_out(text: object) -> object:
-    if isinstance(text, str) and not _DAY.match(text):  # pydantic would take 1700000000 for a time
+    written = isinstance(text, datetime) or (isinstance(text, str) and _DAY.match(text))
+    if not written:  # pydantic would take 1700000000 for a time
         raise ValueError("write it as RFC 3339: 2026-06-01T12:00:00Z")
     return text
 

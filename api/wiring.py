@@ -10,9 +10,21 @@ from fastapi.routing import APIRoute
 from api import problems
 from api.door import Door
 from api.problems import Problem
-from api.routes import commands, dead_letters, entities, health, heartbeats, holes, reliability, tokens, units
+from api.routes import (
+    alerts,
+    commands,
+    dead_letters,
+    entities,
+    health,
+    heartbeats,
+    holes,
+    reliability,
+    series,
+    tokens,
+    units,
+)
 from api.routes import problems as problem_pages
-from runtime.settings import Commands
+from runtime.settings import Commands, Keeping
 from storage.pool import Pool
 
 ABOUT = (
@@ -31,11 +43,12 @@ class Api(FastAPI):
         return described
 
 
-def application(pool: Pool, settings: Commands) -> Api:
+def application(pool: Pool, deadlines: Commands, keeping: Keeping) -> Api:
     """Give the application, ready to serve."""
     app = bare()
     app.state.pool = pool
-    app.state.commands = settings
+    app.state.commands = deadlines
+    app.state.keeping = keeping
     return app
 
 
@@ -55,8 +68,10 @@ def bare() -> Api:
     for part in (
         units,
         heartbeats,
+        series,
         holes,
         reliability,
+        alerts,
         commands,
         entities,
         tokens,

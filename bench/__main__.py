@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import ingest, storage
+from bench import ingest, profile, scale, shares, storage
 from bench.figures import Figure
 from bench.report import circumstances, document, table
 from runtime import clock, logs
@@ -35,11 +35,20 @@ class Group(StrEnum):
     """Figures that are measured together."""
 
     INGEST = "ingest"
+    PROFILE = "profile"
+    SCALE = "scale"
     STORAGE = "storage"
+
+
+async def _profile(runs: int, tell: ingest.Tell) -> list[Figure]:
+    """Tell where a heartbeat's time goes: process by process, then step by step inside the gateway."""
+    return [*await shares.measure(runs, tell), *await profile.measure(runs, tell)]
 
 
 MEASURES: dict[Group, Callable[[int, ingest.Tell], Awaitable[list[Figure]]]] = {
     Group.INGEST: ingest.measure,
+    Group.PROFILE: _profile,
+    Group.SCALE: scale.measure,
     Group.STORAGE: storage.measure,
 }
 

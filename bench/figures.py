@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-FROM_ABOVE = frozenset({"ms", "bytes"})
+MICROSECONDS = "µs/heartbeat"
+FROM_ABOVE = frozenset({"ms", "bytes", "MB", MICROSECONDS})
 """Units of which less is better."""
 
 

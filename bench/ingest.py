@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from bench.figures import Figure
-from bench.load import BOOT, Load, connect
+from bench.load import BOOT, Lines, Load, connect
 from bench.stack import POLL_S, PUBLISHERS, DidNotHappen, Stack, serve, told, until
 from deploy.local.processes import Child
 from gateway.ingest import QUEUED_S
@@ -91,16 +91,20 @@ class Round:
 
 
 class Rig:
-    """Where loads are sent and found again; sequence numbers rise from load to load."""
+    """Where loads of some units are sent and found again; sequence numbers rise from load to load."""
 
     def __init__(
-        self, stack: Stack, unit_ids: dict[Imei, int], conn: psycopg.AsyncConnection[tuple[int, int]]
+        self,
+        stack: Stack,
+        unit_ids: Mapping[Imei, int],
+        conn: psycopg.AsyncConnection[tuple[int, int]],
+        first_seq: int = 1,
     ) -> None:
         self.stack = stack
         self._imeis = list(unit_ids)
         self._unit_ids = list(unit_ids.values())
         self._conn = conn
-        self._next_seq = 1
+        self._next_seq = first_seq
 
     def load(self, size: int) -> Load:
         """Give a load that was never sent."""
@@ -110,7 +114,7 @@ class Rig:
 
     async def landed(self, load: Load, places: Sequence[int]) -> list[int]:
         """Tell which heartbeats of these places are in the database; no two of one unit."""
-        wanted = {(self._unit_ids[place % UNITS], load.seq(place)): place for place in places}
+        wanted = {(self._unit_ids[place % len(self._unit_ids)], load.seq(place)): place for place in places}
         units, seqs = zip(*wanted, strict=True)
         cursor = await self._conn.execute(LANDED, [load.unit_ts, list(units), list(set(seqs))])
         return [wanted[found] for found in await cursor.fetchall() if found in wanted]
@@ -126,14 +130,25 @@ class Rig:
 async def measure(runs: int, tell: Tell) -> list[Figure]:
     """Run every contender so many times, in turn."""
     tell("servers and units")
-    async with serve() as stack:
-        unit_ids = await stack.enrol(UNITS)
-        async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
-            await _insist_on_durability(conn)
-            rig = Rig(stack, unit_ids, conn)
-            return _figures(
-                [await _round(rig, f"round {number} of {runs}", tell) for number in range(1, runs + 1)]
-            )
+    async with serve() as stack, furnish(stack) as rig:
+        return _figures(
+            [await _round(rig, f"round {number} of {runs}", tell) for number in range(1, runs + 1)]
+        )
+
+
+@asynccontextmanager
+async def furnish(stack: Stack) -> AsyncIterator[Rig]:
+    """Enrol the units of the load, on servers that keep what they commit."""
+    async with watching(stack) as conn:
+        yield Rig(stack, await stack.enrol(UNITS), conn)
+
+
+@asynccontextmanager
+async def watching(stack: Stack) -> AsyncIterator[psycopg.AsyncConnection[tuple[int, int]]]:
+    """Connect to look for what arrives, in a database that keeps what it commits."""
+    async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
+        await _insist_on_durability(conn)
+        yield conn
 
 
 async def _round(rig: Rig, name: str, tell: Tell) -> Round:
@@ -141,26 +156,26 @@ async def _round(rig: Rig, name: str, tell: Tell) -> Round:
         tell(f"{name}: latency")
         steady, latencies = await _steady(rig)
         tell(f"{name}: durable")
-        durable = await _stored(rig, DURABLE)
+        durable = await stored(rig, DURABLE)
     async with rig.stack.running("bench.null") as child:
         tell(f"{name}: null")
         null = await _decoded(rig, DURABLE, child)
     async with rig.stack.running("bench.naive", "insert"):
         tell(f"{name}: insert")
-        insert = await _stored(rig, INSERT)
+        insert = await stored(rig, INSERT)
     async with rig.stack.running("bench.naive", "executemany"):
         tell(f"{name}: executemany")
-        executemany = await _stored(rig, EXECUTEMANY)
+        executemany = await stored(rig, EXECUTEMANY)
     return Round(durable, null, insert, executemany, steady, latencies)
 
 
-async def _stored(rig: Rig, size: int) -> Run:
+async def stored(rig: Rig, size: int) -> Run:
     """Send a load at full speed; it ends when the last heartbeat of every connection is visible."""
     load = rig.load(size)
-    return await rig.count(load, await _seconds(rig, load, _last_landed(rig, load)))
+    return await rig.count(load, await _seconds(rig, load, last_landed(rig, load)))
 
 
-async def _last_landed(rig: Rig, load: Load) -> float:
+async def last_landed(rig: Rig, load: Load) -> float:
     """Wait until the last heartbeat of every connection is visible."""
     places = range(load.size - len(PUBLISHERS), load.size)
     while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
@@ -181,14 +196,21 @@ async def _decoded(rig: Rig, size: int, child: Child) -> Run:
 
 
 async def _seconds(rig: Rig, load: Load, end: Coroutine[Any, Any, float]) -> float:
-    """Time a load from its first publish to its end."""
     packets = load.packets()
+    async with connect(rig.stack) as lines:
+        return await blast(lines, packets, end)
+
+
+async def blast(lines: Lines, packets: Sequence[bytes], end: Coroutine[Any, Any, float]) -> float:
+    """Send a load at full speed and time it from its first publish to its end."""
     try:
-        async with connect(rig.stack) as lines, asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
             ended = group.create_task(end)
             began = group.create_task(lines.blast(packets))
     except TimeoutError:
-        raise DidNotHappen("A load did not come through in time.", size=load.size, seconds=LIMIT_S) from None
+        raise DidNotHappen(
+            "A load did not come through in time.", size=len(packets), seconds=LIMIT_S
+        ) from None
     return ended.result() - began.result()
 
 
@@ -204,7 +226,7 @@ async def _steady(rig: Rig) -> tuple[Run, list[float]]:
     latencies = [1000 * (seen[place] - published[place]) for place in probes]
     with suppress(TimeoutError):  # what is missing then counts as lost
         async with asyncio.timeout(LIMIT_S):
-            await _last_landed(rig, load)
+            await last_landed(rig, load)
     return await rig.count(load, max(seen.values()) - published[0]), latencies
 
 
@@ -240,39 +262,44 @@ async def _insist_on_durability(conn: psycopg.AsyncConnection[Any]) -> None:
 
 def _figures(rounds: Sequence[Round]) -> list[Figure]:
     """Make the keys; ratios are taken within each round."""
-    null = _figure("null", "heartbeats/s", [(one.null.rate, one.null) for one in rounds])
+    steady = f"{WORKLOAD}, {STEADY:,} heartbeats/s"
+    null = figure("null", "heartbeats/s", [(one.null.rate, one.null) for one in rounds])
     durable = [one.durable for one in rounds]
 
     def ratio(key: str, against: Callable[[Round], Run], goal: float, floor: float | None = None) -> Figure:
         shares = [(one.durable.rate / against(one).rate, one.durable) for one in rounds]
-        return _figure(key, "x", shares, goal=goal, floor=floor)
+        return figure(key, "x", shares, goal=goal, floor=floor)
 
     return [
-        _figure("durable", "heartbeats/s", [(run.rate, run) for run in durable], goal=0.30 * null.value),
+        figure("durable", "heartbeats/s", [(run.rate, run) for run in durable], goal=0.30 * null.value),
         null,
-        _figure("insert", "heartbeats/s", [(one.insert.rate, one.insert) for one in rounds]),
-        _figure("executemany", "heartbeats/s", [(one.executemany.rate, one.executemany) for one in rounds]),
+        figure("insert", "heartbeats/s", [(one.insert.rate, one.insert) for one in rounds]),
+        figure("executemany", "heartbeats/s", [(one.executemany.rate, one.executemany) for one in rounds]),
         ratio("durable_ratio", lambda one: one.null, goal=0.30),
         ratio("vs_insert", lambda one: one.insert, goal=10, floor=4),
         ratio("vs_executemany", lambda one: one.executemany, goal=4),
-        _figure("latency_p50_ms", "ms", [(one.percentile(50), one.steady) for one in rounds]),
-        _figure("latency_p99_ms", "ms", [(one.percentile(99), one.steady) for one in rounds], goal=250),
+        figure("latency_p50_ms", "ms", [(one.percentile(50), one.steady) for one in rounds], how=steady),
+        figure(
+            "latency_p99_ms", "ms", [(one.percentile(99), one.steady) for one in rounds], goal=250, how=steady
+        ),
     ]
 
 
-def _figure(
+def figure(
     key: str,
     unit: str,
     measured: Sequence[tuple[float, Run]],
     *,
     goal: float | None = None,
     floor: float | None = None,
+    how: str = WORKLOAD,
 ) -> Figure:
+    """Make one key of values, each with the run that it is of."""
     return Figure(
         key=f"ingest.{key}",
         unit=unit,
         runs=tuple(value for value, _ in measured),
-        workload=WORKLOAD + (f", {STEADY:,} heartbeats/s" if unit == "ms" else ""),
+        workload=how,
         n=sum(run.n for _, run in measured),
         lost=sum(run.lost for _, run in measured),
         duplicates=sum(run.duplicates for _, run in measured),

@@ -112,16 +112,26 @@ async def connect(stack: Stack) -> AsyncIterator[Lines]:
     async with AsyncExitStack() as held:
         try:
             async with asyncio.timeout(ADMITTED_S):
-                ends = [await held.enter_async_context(_end(stack, user)) for user in PUBLISHERS]
+                ends = [
+                    await held.enter_async_context(_end(stack, user, stack.password)) for user in PUBLISHERS
+                ]
         except TimeoutError:
             raise NotTaken("The broker does not admit the load.", seconds=ADMITTED_S) from None
         yield Lines(ends)
 
 
+async def forget(stack: Stack, gateway: str) -> None:
+    """End the session that a gateway left at the broker, with all that waits in it."""
+    async with _end(stack, gateway, stack.folder.secrets.uplink):
+        pass  # a clean start without expiry: nothing of it remains
+
+
 @asynccontextmanager
-async def _end(stack: Stack, user: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _end(
+    stack: Stack, user: str, password: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Connect one; the broker may not yet have read the password file that admits us."""
-    hello = mqtt5.ConnectPacket(user, username=user, password=stack.password.encode(), clean_start=True)
+    hello = mqtt5.ConnectPacket(user, username=user, password=password.encode(), clean_start=True)
     while True:
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.broker.port)
         writer.write(hello.write())

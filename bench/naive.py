@@ -21,7 +21,7 @@ from protocol.topics import Channel, filters
 from runtime import logs
 from runtime.clock import now
 from runtime.settings import Broker, Database, Gateway, read
-from telemetry.heartbeat_rows import REAL_READINGS
+from telemetry.heartbeat_rows import SCALE, SHORT_READINGS
 from telemetry.heartbeats import CODES, placed_at
 
 NAME = "gateway-0-99"
@@ -32,7 +32,8 @@ BATCH = 500
 UNITS = "SELECT imei, id FROM unit"
 INSERT = """
 INSERT INTO heartbeat (at, received_at, unit_ts, unit_id, life, boot, seq, epoch, mode, output, fw,
-                       battery_v, battery_a, panel_v, panel_a, load_a, soc_pct, temp_c, rssi_dbm)
+                       battery_v_x100, battery_a_x100, panel_v_x100, panel_a_x100, load_a_x100, soc_pct_x100,
+                       temp_c_x100, rssi_dbm_x100)
 VALUES (%(at)s, %(received_at)s, %(unit_ts)s, %(unit_id)s, 1, %(boot)s, %(seq)s, %(epoch)s, %(mode)s,
         %(output)s, %(fw)s, %(battery_v)s, %(battery_a)s, %(panel_v)s, %(panel_a)s, %(load_a)s, %(soc_pct)s,
         %(temp_c)s, %(rssi_dbm)s)
@@ -65,7 +66,7 @@ class Table:
             "mode": CODES[beat.mode],
             "output": beat.output,
             "fw": beat.fw,
-            **{name: beat.readings.get(name) for name in REAL_READINGS},
+            **{name: round(beat.readings[name] * SCALE) for name in SHORT_READINGS},
         }
 
     async def insert(self, messages: aiomqtt.MessagesIterator) -> None:

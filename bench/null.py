@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 
 import mqtt5
@@ -35,9 +36,10 @@ class Null:
         self._decoded = 0
         self._unreadable = 0
 
-    def take(self, delivery: Delivery) -> bool:
-        """Accept a delivery; answers whether there is room for more."""
-        self._queue.append((delivery, now()))
+    def take(self, deliveries: Sequence[Delivery]) -> bool:
+        """Accept what came at one moment; answers whether there is room for more."""
+        at = now()
+        self._queue.extend((delivery, at) for delivery in deliveries)
         self._arrived.set()
         return len(self._queue) < self._settings.gateway_window
 

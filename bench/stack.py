@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +20,11 @@ from stdnum import luhn
 from deploy.local import broker, given, postgres
 from deploy.local.account import Account, servers_account
 from deploy.local.folder import REPOSITORY, Folder, open_folder, write_private
+from deploy.local.gateways import ranges
 from deploy.local.postgres import Role
 from deploy.local.processes import Child
 from protocol.identity import Imei, SerialNumber
-from registry import enrolment, units
+from registry import access_list, enrolment, units
 from registry.audit import Deed
 from registry.newcomers import Newcomer
 from registry.permissions import shell
@@ -36,7 +37,11 @@ from storage.pool import open_pool
 PUBLISHERS = tuple(f"bench-{number}" for number in range(8))
 """Broker logins of the load: a unit's login may speak for one unit only."""
 
-READY_S = 20.0
+GATEWAYS = tuple(access_list.gateway(partitions) for number in (1, 2) for partitions in ranges(number))
+"""Who may be started: one for all units, or two that share them."""
+
+READY_S = 120.0
+"""Seconds to wait for a process; a gateway takes in what waited for it before it is subscribed."""
 POLL_S = 0.02
 BATCH = 1000  # units enrolled in one transaction
 
@@ -87,6 +92,10 @@ class Stack:
         finally:
             child.end()
 
+    def gateway(self, partitions: range = range(100)) -> AbstractAsyncContextManager[Child]:
+        """Run a gateway over some partitions, from its subscription to the end of the block."""
+        return self.running("gateway", "--partitions", f"{partitions[0]}-{partitions[-1]}")
+
     async def enrol(self, number: int) -> dict[Imei, int]:
         """Enrol so many units; gives their row ids."""
         everyone = [_newcomer(place) for place in range(number)]
@@ -113,15 +122,15 @@ class Stack:
 
 
 @asynccontextmanager
-async def serve() -> AsyncIterator[Stack]:
-    """Run both servers in a folder of their own that is gone afterwards."""
+async def serve(database: str = "heliograph_bench") -> AsyncIterator[Stack]:
+    """Run both servers in a folder of their own that is gone afterwards; of a given server, one database."""
     account = servers_account()
     with ExitStack() as held:
         path = held.enter_context(tempfile.TemporaryDirectory(prefix="heliograph-bench-"))
         folder = open_folder(Path(path), account)
-        database = _database(held, folder, account)
-        courier = held.enter_context(broker.serve(folder, account))
-        stack = Stack(folder, database, courier, secrets.token_urlsafe())
+        served = _database(held, folder, account, database)
+        courier = held.enter_context(broker.serve(folder, account, GATEWAYS))
+        stack = Stack(folder, served, courier, secrets.token_urlsafe())
         await migrate(stack.settings)
         listed = courier.logins.with_name("access")
         write_private(listed, listed.read_text(encoding="ascii") + access(), owner=account)
@@ -155,14 +164,17 @@ def access() -> str:
     return "".join(f"\nuser {user}\ntopic write scu/v1/+/+/heartbeat\n" for user in PUBLISHERS)
 
 
-def _database(held: ExitStack, folder: Folder, account: Account) -> Addressed:
+def _database(held: ExitStack, folder: Folder, account: Account, name: str) -> Addressed:
     if url := os.environ.get(given.VARIABLE):
-        return held.enter_context(given.lend(url, "heliograph_bench"))
+        return held.enter_context(given.lend(url, name))
     return held.enter_context(postgres.serve(folder, account))
 
 
 def _newcomer(number: int) -> Newcomer:
+    return Newcomer(imei=imei(number), serial_number=SerialNumber(f"BENCH-{number:08}"))
+
+
+def imei(number: int) -> Imei:
+    """Name a unit of the load by its number."""
     body = f"{35209900000000 + number:014}"
-    return Newcomer(
-        imei=Imei(body + luhn.calc_check_digit(body)), serial_number=SerialNumber(f"BENCH-{number:08}")
-    )
+    return Imei(body + luhn.calc_check_digit(body))

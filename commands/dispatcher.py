@@ -10,7 +10,6 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,6 +29,7 @@ from protocol.topics import Channel, topic
 from runtime import clock
 from runtime.errors import HeliographError
 from runtime.retry import until_stopped
+from runtime.services import pause
 from runtime.settings import Commands, Database, Keys
 from storage.notices import wake
 from storage.pool import Pool
@@ -124,8 +124,7 @@ class Dispatcher:
         while not stop.is_set():
             self._woken.clear()
             if not self._publisher.connected or await self.step() < BATCH:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), POLL_S)
+                await pause(self._woken, POLL_S)
 
     async def _claim(self) -> list[Sending]:
         """Lease what is due and whose unit is expected to listen; set the rest aside until it speaks."""

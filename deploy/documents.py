@@ -22,9 +22,10 @@ from protocol.reasons import Reason
 from registry import lifecycle
 from runtime.__main__ import variables
 from runtime.settings import Commands
+from telemetry import missing
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-METRICS = (metrics, door, dispatcher)
+METRICS = (metrics, door, dispatcher, missing)
 """Where this project's figures are named: importing them has put them into the registry."""
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
@@ -100,6 +101,11 @@ def performance_table() -> str:
     return _table(("figure", "unit", "goal", *columns), performance.figures())
 
 
+def profile_table() -> str:
+    """Tell where a heartbeat's time goes, on both engines side by side."""
+    return _table(("part", "what", *measured.ENGINES), performance.profile())
+
+
 def circumstances_table() -> str:
     """Tell where and when it was measured."""
     return _table(("", *measured.ENGINES), performance.circumstances())
@@ -121,6 +127,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "lifecycle": lifecycle_table,
     "metrics": metrics_table,
     "performance": performance_table,
+    "profile": profile_table,
     "reasons": reasons_table,
     "reliability": reliability_table,
     "settings": settings_table,

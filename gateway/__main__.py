@@ -1,8 +1,9 @@
-"""`python -m gateway`: take in what units say, for one range of partitions."""
+"""`python -m gateway`: take in what units say, for one range of partitions; `retire` ends its session."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from functools import partial
 from typing import Annotated
@@ -14,9 +15,13 @@ from commands.dispatcher import Dispatcher
 from commands.reaper import Reaper
 from gateway.downlink import Downlink
 from gateway.ingest import Ingest
+from gateway.replay import Replay
+from gateway.retirement import Unconfirmed
+from gateway.retirement import retire as end_session
 from gateway.tenure import Tenure
 from gateway.uplink import Uplink
 from gateway.watchdog import Watchdog
+from registry import access_list
 from runtime import logs
 from runtime.entry import enter
 from runtime.garbage import collect_rarely
@@ -26,6 +31,7 @@ from runtime.services import run
 from runtime.settings import Broker, Commands, Database, Gateway, Keeping, Keys, read
 from runtime.settings import Health as HealthSettings
 from storage.pool import open_pool
+from telemetry.missing import Count
 from telemetry.partitions import Days
 from telemetry.upkeep import Upkeep
 
@@ -43,18 +49,40 @@ def partition_range(text: str) -> range:
     return range(int(found[1]), int(found[2]) + 1)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     partitions: Annotated[str, typer.Option(help="last two digits of the IMEIs served, FIRST-LAST")] = "0-99",
     name: Annotated[
         str | None, typer.Option(help="broker login and session; default gateway-FIRST-LAST")
     ] = None,
 ) -> None:
     """Serve until SIGTERM."""
+    if context.invoked_subcommand:
+        return
     logs.configure("gateway")
     collect_rarely()
     served = partition_range(partitions)
-    asyncio.run(serve(name or f"gateway-{served[0]}-{served[-1]}", served))
+    asyncio.run(serve(name or access_list.gateway(served), served))
+
+
+@app.command()
+def retire(
+    name: Annotated[str, typer.Argument(help="as the gateway was called: gateway-FIRST-LAST, or its --name")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="lose what waits there")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """End the broker's session of a gateway that will not come back, and all that waits in it."""
+    if not yes:
+        raise Unconfirmed(name)
+    there = asyncio.run(end_session(name, read(Broker), read(Gateway), read(Database)))
+    if as_json:
+        print(json.dumps({"gateway": name, "session_ended": there}))
+    elif there:
+        print(f"The session of {name} is ended, and what waited in it is gone.")
+    else:
+        print(f"The broker had no session of {name}.")
 
 
 async def serve(name: str, partitions: range) -> None:
@@ -65,8 +93,9 @@ async def serve(name: str, partitions: range) -> None:
         days = Days(pool)
         ingest = Ingest(name, gateway, commands, pool, days)
         uplink = Uplink(name, partitions, broker, gateway, ingest)
-        downlink = Downlink(name.replace("gateway", "downlink", 1), broker, gateway)
+        downlink = Downlink(access_list.downlink(name), broker, gateway)
         dispatcher = Dispatcher(name, partitions, downlink, pool, keys, commands)
+        replay = Replay(name, pool, days, commands)
         upkeep = Upkeep(pool, read(Keeping))
         reaper = Reaper(name, pool, commands)
         health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
@@ -84,9 +113,12 @@ async def serve(name: str, partitions: range) -> None:
                 "health": health.serve,
                 "days": partial(until_stopped, "days", days.serve),
                 "upkeep": partial(until_stopped, "upkeep", upkeep.serve),
+                "missing": partial(until_stopped, "missing", Count(pool).serve),
                 "ingest": ingest.serve,
                 "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,
                 "reaper": reaper.serve,
+                "replay": replay.serve,
+                "replay-listen": partial(replay.listen, database),
                 "tenure": tenure.serve,
             },
             grace=GRACE_S,

@@ -1,4 +1,4 @@
-"""Carries commands to the broker with aiomqtt, and reads what the broker answers to each."""
+"""Carries commands to the broker with aiomqtt, reads what it answers to each, and hears what it drops."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from commands.dispatcher import Published
-from gateway import metrics
+from gateway import drops, metrics
+from gateway.drops import Drops
 from gateway.session import BAD_LOGIN as BAD_LOGIN_CODES
 from gateway.session import BrokerGone, refuses
 from runtime.retry import until_stopped
+from runtime.services import heed
 from runtime.settings import Broker, Gateway
 
 NOBODY_LISTENS = 0x10
@@ -69,6 +71,7 @@ class Downlink:
         self._broker = broker
         self._gateway = gateway
         self._client: TellingClient | None = None
+        self._drops = Drops()
 
     @property
     def connected(self) -> bool:
@@ -103,10 +106,11 @@ class Downlink:
     async def _hold(self, stop: asyncio.Event) -> None:
         try:
             async with self._connect() as client:
+                heed()
                 self._client = client
                 log.info("downlink_connected", downlink=self._name)
                 try:
-                    await _until_lost(client, stop)
+                    await self._until_lost(client, stop)
                 finally:
                     client.give_up()
         except* (aiomqtt.MqttError, OSError) as lost:
@@ -116,6 +120,30 @@ class Downlink:
             raise BrokerGone("The downlink lost the broker.", why=str(why)) from lost
         finally:
             self._client = None
+
+    async def _until_lost(self, client: TellingClient, stop: asyncio.Event) -> None:
+        """Wait for the stop; a lost connection ends the messages."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._hear(client)), group.create_task(self._ask_for_drops(client))]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _hear(self, client: TellingClient) -> None:
+        async for message in client.messages:
+            if str(message.topic) == drops.TOPIC:
+                self._drops.hear(bytes(message.payload))
+            else:
+                log.warning("unexpected_message", topic=str(message.topic))
+
+    async def _ask_for_drops(self, client: TellingClient) -> None:
+        """Subscribe to the broker's number; a broker that does not tell it is served all the same.
+
+        This also finds out a connection that was lost while it was made: aiomqtt forgets such a loss.
+        """
+        for code in await client.subscribe(drops.TOPIC):
+            if (_code(code) or 0) >= REFUSED:
+                log.warning("broker_drops_unknown", downlink=self._name, code=str(code))
 
     def _connect(self) -> TellingClient:
         return TellingClient(
@@ -135,16 +163,3 @@ class Downlink:
 
 def _code(rc: int | ReasonCode | None) -> int | None:
     return rc.value if isinstance(rc, ReasonCode) else rc
-
-
-async def _until_lost(client: TellingClient, stop: asyncio.Event) -> None:
-    """Wait for the stop; a lost connection ends the messages, none of which we subscribe to."""
-    async with asyncio.TaskGroup() as group:
-        lost = group.create_task(_drain(client))
-        await stop.wait()
-        lost.cancel()
-
-
-async def _drain(client: TellingClient) -> None:
-    async for message in client.messages:
-        log.warning("unexpected_message", topic=str(message.topic))

@@ -15,10 +15,10 @@ from datetime import datetime
 import psycopg
 import structlog
 
-from gateway import metrics
+from gateway import metrics, tally
 from gateway.reading import Reading, read
 from gateway.session import Delivery, Session
-from gateway.verdicts import Entry, Outcome, judge
+from gateway.verdicts import Entry, judge
 from protocol.reasons import Reason
 from registry import units
 from runtime.clock import now
@@ -27,8 +27,8 @@ from runtime.retry import until_done
 from runtime.settings import Commands, Gateway
 from storage.errors import DatabaseUnavailable, DeadlinePassed
 from storage.pool import Pool, reason
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments
 
 QUEUED_S = 30.0
 """For so long after a connect (seconds) what arrives may have waited in the broker's queue."""
@@ -74,17 +74,15 @@ class Ingest:
         """Note that the broker had no session of this gateway, and so no queue: what comes now is live."""
         self._live_from = time.monotonic()
 
-    def take(self, delivery: Delivery) -> bool:
-        """Accept a delivery; answers whether there is room for more."""
-        live = not delivery.retained and time.monotonic() >= self._live_from
-        self._queue.append((delivery, now(), live))
+    def take(self, deliveries: Sequence[Delivery]) -> bool:
+        """Accept what came at one moment; answers whether there is room for more."""
+        at, live = now(), time.monotonic() >= self._live_from
+        self._queue.extend((delivery, at, live and not delivery.retained) for delivery in deliveries)
         if not self._held:
             self._moved_at = time.monotonic()  # nothing waited until now
-        self._held += 1
+        self._held += sum(delivery.weight for delivery in deliveries)
         self._arrived.set()
-        metrics.RECEIVED.inc()
-        metrics.REDELIVERED.inc(delivery.again)
-        metrics.UNACKNOWLEDGED.inc()
+        tally.received(len(deliveries), again=sum(delivery.again for delivery in deliveries))
         return self._has_room
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -154,18 +152,18 @@ class Ingest:
     async def _settle(self, batch: Sequence[Reading], stop: asyncio.Event, *, fresh: bool = False) -> None:
         """Bring a batch to its verdicts, or give up at the stop.
 
-        A batch that the database refuses is tried once more with nothing remembered (`fresh`), for
-        it may have been restored meanwhile; then it is halved, as is one that takes too long, until
-        the bad message is alone.
+        A batch that the database refuses is tried once more with nothing taken for granted (`fresh`):
+        it may have been restored meanwhile, or lack the days of a backlog. Then it is halved, as is one
+        that takes too long, until the bad message is alone.
         """
         try:
-            await until_done("ingest", lambda: self._attempt(batch), stop)
+            await until_done("ingest", lambda: self._attempt(batch, fresh=fresh), stop)
         except TooMuch:
             log.warning("batch_halved", messages=len(batch))
             await self._halve(batch, stop, fresh=fresh)
         except REFUSALS as refusal:
             if not fresh:
-                self._forget()
+                self._unit_ids.clear()
                 await self._settle(batch, stop, fresh=True)
             elif len(batch) > 1:
                 await self._halve(batch, stop, fresh=True)
@@ -183,7 +181,7 @@ class Ingest:
         lost = reading.lost(self._unit_ids.get(reading.imei or ""), Reason.REFUSED_BY_DATABASE, why)
         await until_done("ingest", lambda: self._transact([(reading, lost)]), stop)
 
-    async def _attempt(self, batch: Sequence[Reading]) -> None:
+    async def _attempt(self, batch: Sequence[Reading], *, fresh: bool) -> None:
         """Try a batch from what it needs to know up to its acknowledgement."""
         self._moved_at = time.monotonic()
         try:
@@ -191,22 +189,18 @@ class Ingest:
             entries = [
                 (reading, reading.content(self._unit_ids.get(reading.imei or ""))) for reading in batch
             ]
-            await self._days.ensure(
-                moments(content for _, content in entries if isinstance(content, Arrival))
-            )
+            if fresh:
+                await self._days.ensure(
+                    moments(content for _, content in entries if isinstance(content, Arrival))
+                )
             await self._transact(entries)
         except DatabaseUnavailable as error:
-            self._forget()
+            self._unit_ids.clear()  # it may come back as another
             if isinstance(error, DeadlinePassed) and len(batch) > 1:
                 raise TooMuch(
                     "The database did not finish this batch in time.", messages=len(batch)
                 ) from error
             raise
-
-    def _forget(self) -> None:
-        """Remember nothing of the database: it may not be the one that it was."""
-        self._unit_ids.clear()
-        self._days.forget()
 
     async def _learn(self, imeis: Iterable[str | None]) -> None:
         """Look up who is not known yet; an IMEI keeps its unit as long as the database is the same."""
@@ -222,27 +216,18 @@ class Ingest:
             outcome = await judge(conn, entries, gateway=self._name, settings=self._commands)
         metrics.BATCH_SECONDS.observe(time.monotonic() - began)
         metrics.BATCH_ROWS.observe(len(entries))
+        tally.settled(outcome)
         self._acknowledge(entries)
-        _count(outcome)
 
     def _acknowledge(self, entries: Sequence[Entry]) -> None:
         """Acknowledge in the order of arrival, each on the connection that brought it; then read on."""
         by_session: dict[Session, list[int]] = {}
         for reading, _ in entries:
-            if reading.delivery.packet_id is not None:
-                by_session.setdefault(reading.delivery.session, []).append(reading.delivery.packet_id)
+            session, packet_id = reading.delivery.session, reading.delivery.packet_id
+            if session is not None and packet_id is not None:
+                by_session.setdefault(session, []).append(packet_id)
         for session, packet_ids in by_session.items():
             session.acknowledge(packet_ids)
-        self._held -= len(entries)
-        metrics.UNACKNOWLEDGED.dec(len(entries))
+        self._held -= sum(reading.delivery.weight for reading, _ in entries)
         if self._session is not None and self._has_room:
             self._session.resume()
-
-
-def _count(outcome: Outcome) -> None:
-    for verdict, number in outcome.verdicts.items():
-        metrics.VERDICTS.labels(str(verdict)).inc(number)
-    metrics.HEARTBEATS.labels("new").inc(outcome.new)
-    metrics.HEARTBEATS.labels("repeated").inc(outcome.repeated)
-    for why, number in outcome.lost.items():
-        metrics.DEAD_LETTERS.labels(str(why)).inc(number)

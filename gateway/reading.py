@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import count, islice
 from typing import NamedTuple
 
 from gateway.session import Delivery
 from protocol.codec import Decoded, decode
 from protocol.messages import Heartbeat
 from protocol.reasons import Fault, Reason, Unreadable
+from telemetry.arrivals import Arrival
+from telemetry.course import Refusal
 from telemetry.dead_letters import Loss
-from telemetry.record import Arrival
 
 PIECES = 100
 """So many lost pieces of one message are kept each for itself; a message can have thousands."""
@@ -33,11 +35,11 @@ class Reading(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """How many rows it may make."""
+        """What it counts in a batch: the rows that it may make, and its size."""
         if isinstance(self.decoded, Unreadable):
-            return 1
+            return self.delivery.weight
         backlog = self.decoded.message.backlog if isinstance(self.decoded.message, Heartbeat) else ()
-        return 1 + len(backlog) + min(len(self.decoded.faults), PIECES)
+        return self.delivery.weight + len(backlog) + min(len(self.decoded.faults), PIECES)
 
     def content(self, unit_id: int | None) -> Arrival | Loss:
         """Give what is to be recorded or kept as lost; `unit_id` is None for an IMEI that is not enrolled."""
@@ -50,7 +52,7 @@ class Reading(NamedTuple):
             message=self.decoded.message,
             received_at=self.received_at,
             live=self.live,
-            losses=tuple(self._pieces(unit_id, self.decoded.faults)),
+            losses=tuple(self._pieces(unit_id, self.decoded.faults)) if self.decoded.faults else (),
         )
 
     def lost(self, unit_id: int | None, reason: Reason, detail: str, *, path: str = "") -> Loss:
@@ -64,6 +66,28 @@ class Reading(NamedTuple):
             detail=detail,
             body=self.delivery.body,
             received_at=self.received_at,
+        )
+
+    def refused(self, unit_id: int, refusals: Sequence[Refusal]) -> Iterator[Loss]:
+        """Give up what counts badly: the whole message, or entries of its backlog."""
+        if whole := [refusal for refusal in refusals if refusal.entry is None]:
+            yield self.lost(unit_id, whole[0].reason, whole[0].detail, path=f"/{whole[0].field}")
+        else:
+            yield from self._pieces(unit_id, [self._fault(refusal) for refusal in refusals])
+
+    def _fault(self, refusal: Refusal) -> Fault:
+        """Point to an entry of the backlog where it stood when it was sent."""
+        assert isinstance(self.decoded, Decoded)  # noqa: S101 - what was refused was read
+        assert isinstance(self.decoded.message, Heartbeat)  # noqa: S101 - nothing else has entries
+        assert refusal.entry is not None  # noqa: S101 - chosen so by the caller
+        entry = self.decoded.message.backlog[refusal.entry]
+        unread = {fault.path for fault in self.decoded.faults}
+        read = (path for index in count() if (path := f"/backlog/{index}") not in unread)
+        return Fault(
+            reason=refusal.reason,
+            path=next(islice(read, refusal.entry, None)),
+            detail=refusal.detail,
+            piece=entry.model_dump(mode="json"),
         )
 
     def _pieces(self, unit_id: int, faults: Sequence[Fault]) -> Iterator[Loss]:

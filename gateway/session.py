@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import mqtt5
 import structlog
 
 from runtime.errors import Conflict, Forbidden, Unavailable
+from runtime.settings import Broker, Gateway
 
+CONNECT_S = 10.0
 PUBLISH = 3
 MAX_LENGTH_BYTES = 4
 CONTINUED = 0x80
@@ -57,9 +60,10 @@ class Delivery(NamedTuple):
     """A message as the broker delivered it.
 
     `again` when an earlier delivery was never acknowledged; `fault` when the packet cannot be read.
+    `session` is None when no broker delivered it: a dead letter that is taken in once more.
     """
 
-    session: Session
+    session: Session | None
     packet_id: int | None
     topic: str
     body: bytes
@@ -67,9 +71,40 @@ class Delivery(NamedTuple):
     again: bool
     fault: str | None = None
 
+    @property
+    def weight(self) -> int:
+        """What it counts where something is bounded: one, and one more for each whole KiB."""
+        return 1 + (len(self.topic) + len(self.body)) // 1024
 
-Sink = Callable[[Delivery], bool]
-"""Takes a delivery; answers whether there is room for more."""
+
+Sink = Callable[[Sequence[Delivery]], bool]
+"""Takes what came at one moment, in order; answers whether there is room for more."""
+
+
+def introduction(name: str, gateway: Gateway, *, last: bool = False) -> mqtt5.ConnectPacket:
+    """Say who connects: for a session that lasts, or for the last time, and nothing is to stay of it."""
+    return mqtt5.ConnectPacket(
+        name,
+        username=name,
+        password=gateway.broker_uplink_password.get_secret_value().encode(),
+        clean_start=last,
+        keep_alive=gateway.gateway_keepalive_s,
+        session_expiry_interval=0 if last else gateway.gateway_session_expiry_s,
+        receive_max=gateway.gateway_window,
+    )
+
+
+async def dial(broker: Broker, hello: mqtt5.ConnectPacket, sink: Sink) -> Session:
+    """Open a connection that begins with these words; `BrokerGone` when there is none in time."""
+    tls = ssl.create_default_context(cafile=broker.broker_ca_file) if broker.tls else None
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, session = await asyncio.get_running_loop().create_connection(
+                lambda: Session(hello, sink), broker.host, broker.port, ssl=tls
+            )
+    except (OSError, TimeoutError) as error:
+        raise BrokerGone("The broker cannot be reached.", why=str(error) or type(error).__name__) from error
+    return session
 
 
 class Session(asyncio.Protocol):
@@ -135,7 +170,6 @@ class Session(asyncio.Protocol):
             self._paused = False
             self._heard_at = asyncio.get_running_loop().time()
             self._transport.resume_reading()
-            self._drain()
 
     async def keep_alive(self, seconds: float) -> None:
         """Ask for a sign of life twice per keepalive; end the session when none comes."""
@@ -156,21 +190,22 @@ class Session(asyncio.Protocol):
     # -- inside
 
     def _drain(self) -> None:
-        start = 0
+        """Take every whole packet out of the buffer; deliveries are handed on together."""
+        start, deliveries = 0, []
         try:
-            while not self._paused and (size := _packet_size(self._buffer, start)) and not self.ended.done():
+            while (size := _packet_size(self._buffer, start)) and not self.ended.done():
                 packet = bytes(memoryview(self._buffer)[start : start + size])
                 start += size
-                self._take(packet)
-        except (ValueError, IndexError) as error:
-            self._abort(BrokerGone("The broker sent a packet that is none.", why=str(error)))
+                if packet[0] >> 4 == PUBLISH:
+                    deliveries.append(_read_publish(self, packet))
+                else:
+                    self._handle(_read_control(packet))
+            if deliveries and not self._sink(deliveries) and self._transport is not None:
+                self._paused = True
+                self._transport.pause_reading()
+        except Exception as error:  # noqa: BLE001 - asyncio would call it a lost connection: we would begin anew for ever
+            self._abort(error)
         del self._buffer[:start]
-
-    def _take(self, packet: bytes) -> None:
-        if packet[0] >> 4 == PUBLISH:
-            self._deliver(_read_publish(self, packet))
-        else:
-            self._handle(mqtt5.read(memoryview(packet))[0])
 
     def _handle(self, packet: object) -> None:
         match packet:
@@ -195,11 +230,6 @@ class Session(asyncio.Protocol):
             self._abort(refuses(self._connect.username or "", code.name))
         else:
             self._abort(BrokerGone("The broker refused the connection.", code=code.name))
-
-    def _deliver(self, delivery: Delivery) -> None:
-        if not self._sink(delivery) and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
 
     async def _ask(self, packet_id: int, packet: bytes) -> list[int]:
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
@@ -242,7 +272,15 @@ def _packet_size(buffer: bytearray, start: int) -> int:
         if buffer[place] < CONTINUED:
             end = place + 1 + length
             return end - start if end <= len(buffer) else 0
-    raise ValueError("the length of a packet has no end")
+    raise BrokerGone("The broker sent a packet whose length has no end.")
+
+
+def _read_control(packet: bytes) -> object:
+    """Read any packet but a PUBLISH."""
+    try:
+        return mqtt5.read(memoryview(packet))[0]
+    except (ValueError, IndexError) as error:
+        raise BrokerGone("The broker sent a packet that is none.", why=str(error)) from error
 
 
 def _read_publish(session: Session, packet: bytes) -> Delivery:

@@ -43,10 +43,15 @@ class Tenure:
 
     async def _taken(self, conn: Connection, stop: asyncio.Event) -> bool:
         told = False
-        while not await dedicated.try_lock(conn, f"gateway {self._name}"):
+        while not await dedicated.try_lock(conn, lock_name(self._name)):
             if not told:
                 log.info("standing_by", gateway=self._name)
             told = True
             if await pause(stop, STANDBY_S):
                 return False
         return True
+
+
+def lock_name(name: str) -> str:
+    """Name the lock that a gateway holds while it serves."""
+    return f"gateway {name}"

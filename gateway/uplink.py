@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 import mqtt5
 import structlog
 
 from gateway import metrics
 from gateway.ingest import Ingest
-from gateway.session import BrokerGone, BrokerRefuses, Session
+from gateway.session import CONNECT_S, BrokerGone, BrokerRefuses, Session, dial, introduction
 from protocol.topics import Channel, filters
 from runtime.retry import until_stopped
 from runtime.settings import Broker, Gateway
 
-CONNECT_S = 10.0
 REFUSED = 0x80
 EVERY_PARTITION = range(100)
 UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
@@ -53,8 +51,8 @@ class Uplink:
                 tasks = [
                     group.create_task(session.keep_alive(self._gateway.gateway_keepalive_s)),
                     group.create_task(_fail_when_ended(session)),
+                    group.create_task(self._begin(session)),
                 ]
-                await self._begin(session)
                 await stop.wait()
                 await self._ingest.finished.wait()
                 for task in tasks:
@@ -64,39 +62,26 @@ class Uplink:
             session.close()
 
     async def _open(self) -> Session:
-        connect = mqtt5.ConnectPacket(
-            self._name,
-            username=self._name,
-            password=self._gateway.broker_uplink_password.get_secret_value().encode(),
-            clean_start=False,
-            keep_alive=self._gateway.gateway_keepalive_s,
-            session_expiry_interval=self._gateway.gateway_session_expiry_s,
-            receive_max=self._gateway.gateway_window,
-        )
-        tls = ssl.create_default_context(cafile=self._broker.broker_ca_file) if self._broker.tls else None
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                _, session = await asyncio.get_running_loop().create_connection(
-                    lambda: Session(connect, self._ingest.take), self._broker.host, self._broker.port, ssl=tls
-                )
-        except (OSError, TimeoutError) as error:
-            raise BrokerGone(
-                "The broker cannot be reached.", why=str(error) or type(error).__name__
-            ) from error
+        session = await dial(self._broker, introduction(self._name, self._gateway), self._ingest.take)
         self._ingest.connected(session)
         return session
 
     async def _begin(self, session: Session) -> None:
-        """Wait to be let in, and subscribe."""
+        """Wait to be let in, and subscribe.
+
+        The answer to a subscription stands behind all that waited for this session, which is taken
+        in as fast as the database admits: no time limit would be right. A dead broker is the
+        session's to notice.
+        """
         try:
             async with asyncio.timeout(CONNECT_S):
                 welcome = await session.accepted
-                log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
-                if not welcome.session_present:
-                    self._ingest.nothing_queued()
-                await self._subscribe(session)
         except TimeoutError:
             raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+        log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
+        if not welcome.session_present:
+            self._ingest.nothing_queued()
+        await self._subscribe(session)
         self._tell(subscribed=True)
 
     async def _subscribe(self, session: Session) -> None:

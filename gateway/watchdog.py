@@ -4,6 +4,10 @@ Two things are watched. The event loop: a thread counts its own ticks in which t
 round, so a process that was stopped or a machine that slept is not blamed for the time that passed.
 And the work: messages that are held while no batch was even tried. A database that is away is tried
 again and again; waiting for it is no standstill.
+
+The thread needs its turn from the interpreter, which a call into C may never give (a regular
+expression that does not end). So it winds up a timer of the system with every tick, which counts the
+processor's time and not the clock's, and whose signal ends a process that left it unwound.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -27,6 +32,9 @@ TICK_S = 1.0
 
 STALL_S = 60.0
 """Held messages that nobody tried to bring home for so long: thrice what one try and its pause may take."""
+
+PROCESSOR = 0.5
+"""So much of the limit a call may keep the interpreter, in processor time: on a busy machine that is all."""
 
 LAST_WORDS_TICKS = 10
 """Ticks that a stalled gateway has to end by itself."""
@@ -68,6 +76,8 @@ class Watchdog:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Beat, measure and look until stopped; raises `Stalled`."""
+        # Last words, then what the signal does by itself: end the process.
+        faulthandler.register(signal.SIGPROF, all_threads=True, chain=True)
         threading.Thread(target=self._guard, name="watchdog", daemon=True).start()
         try:
             while True:
@@ -93,6 +103,7 @@ class Watchdog:
         """Run in a thread of its own: a loop that hangs cannot tell."""
         pulse, doomed = Pulse(self._limit), 0
         while not self._over.wait(TICK_S):
+            signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S * PROCESSOR)
             doomed += self._doomed
             if pulse.stopped(self._beats) and not self._doomed:
                 log.error("event_loop_hangs", ticks=self._limit, exit=HUNG)
@@ -100,6 +111,7 @@ class Watchdog:
             if doomed >= LAST_WORDS_TICKS:
                 log.error("stalled_and_did_not_end", exit=HUNG)
                 self._die()
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _die(self) -> None:
         """Say what every thread is doing, and end without asking any of them."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from json import loads
 from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from protocol.flaws import flag_repeated
@@ -48,6 +49,8 @@ def decode(topic: str, body: bytes) -> Decoded:
         raise Unreadable("Units send no commands.", reason=Reason.BAD_TOPIC, imei=address.imei)
     if not body and model is Presence:
         return Decoded(address, Cleared(), ())
+    if model is Heartbeat and (plain := _plain(body)):
+        return Decoded(address, plain, ())
     try:
         message, faults = _read(model, body)
     except Unreadable as error:
@@ -65,6 +68,23 @@ def decode_command(body: bytes) -> Command:
 def encode(message: Message) -> bytes:
     """Write a message as it goes on the wire: absent fields left out, unknown ones kept."""
     return message.model_dump_json().encode()
+
+
+def _plain(body: bytes) -> Heartbeat | None:
+    """Read a heartbeat that is as most are, in one pass; None where a second look is needed.
+
+    Every key has its colon: when there are as many as fields and readings, no key stands twice and
+    nothing was left out.
+    """
+    if len(body) > MAX_BODY or not body.startswith(b"{"):
+        return None
+    try:
+        beat: Heartbeat = Heartbeat.__pydantic_validator__.validate_json(body)
+    except ValidationError:
+        return None  # the slow way tells what is wrong, and saves the rest
+    told = beat.__pydantic_fields_set__
+    whole = "v" in told and not beat.backlog and body.count(b":") == len(told) + len(beat.readings)
+    return beat if whole else None
 
 
 def _read(model: type[M], body: bytes) -> tuple[M, tuple[Fault, ...]]:

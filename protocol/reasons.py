@@ -39,6 +39,7 @@ class Reason(StrEnum):
     UNKNOWN_UNIT = "unknown_unit", "No unit with this IMEI is registered."
     TOO_OLD = "too_old", "The heartbeat is of a boot too far behind the newest to be counted singly."
     COUNTER_JUMP = "counter_jump", "The boot or sequence number leaps further than a unit can count."
+    TOO_MANY_LIVES = "too_many_lives", "The unit has drawn more lives than are told apart."
     UNKNOWN_COMMAND = "unknown_command", "The ack is for a command that does not exist."
     FOREIGN_COMMAND = "foreign_command", "The ack is for a command of another unit."
     REFUSED_BY_DATABASE = "refused_by_database", "The database does not accept what the message says."

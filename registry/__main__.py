@@ -10,6 +10,7 @@ import typer
 
 from protocol.identity import Imei, SerialNumber
 from registry import access, enrolment, entities, intake, lifecycle, logins, newcomers, ownership, units
+from registry.access_list import NotAGatewayName, access_list
 from registry.audit import Deed
 from registry.enrolment import Credentials
 from registry.entities import BIGINT_MAX
@@ -132,6 +133,17 @@ def broker_logins(
         lambda conn, _deed: logins.write(conn, file, owner=owner, first=first), as_json=as_json
     )
     tell({"file": str(file), "units": written}, as_json=as_json)
+
+
+@app.command()
+def broker_access(
+    gateways: Annotated[list[str], typer.Argument(metavar="GATEWAY...", help="Names of gateways.")],
+) -> None:
+    """Print the broker's access list for these gateways and every unit; it does not change with the fleet."""
+    try:
+        typer.echo(access_list(gateways), nl=False)
+    except NotAGatewayName as wrong:
+        raise typer.BadParameter(wrong.message) from wrong
 
 
 @entity.command("add")

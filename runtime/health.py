@@ -1,7 +1,6 @@
 """How a process without an API tells how it is: /healthz, /readyz and /metrics on loopback.
 
-The server is a thread of its own: when the event loop hangs, it is still there to say so. What it
-counted is rendered by the loop, between two of its steps: figures that belong together then agree.
+The server is a thread of its own: when the event loop hangs, it is still there to say so.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,9 +24,6 @@ BEAT_S = 1.0
 STALE_S = 15.0
 """A loop that has not come round for so long (seconds) is called hung."""
 
-SCRAPE_S = 2.0
-"""After so long (seconds) figures are shown without the loop: while it hangs, nothing counts on."""
-
 log = structlog.get_logger()
 
 
@@ -43,7 +38,6 @@ class Health:
         self._port = port
         self._not_ready = not_ready
         self._beat = time.monotonic()
-        self._loop = asyncio.get_running_loop()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Answer until stopped; the beat shows that the event loop still comes round."""
@@ -67,7 +61,7 @@ class Health:
     def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         """Give status, content type and body for one path."""
         if path == "/metrics":
-            return HTTPStatus.OK, metrics.CONTENT_TYPE, self._figures()
+            return HTTPStatus.OK, metrics.CONTENT_TYPE, metrics.exposition()
         if path not in {"/healthz", "/readyz"}:
             return HTTPStatus.NOT_FOUND, "text/plain", b"no such page\n"
         reasons = ["event loop hangs"] if time.monotonic() - self._beat > STALE_S else []
@@ -75,14 +69,6 @@ class Health:
             reasons += self._not_ready()
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         return status, "text/plain", ("\n".join(reasons or ["ok"]) + "\n").encode()
-
-    def _figures(self) -> bytes:
-        rendered: Future[bytes] = Future()
-        self._loop.call_soon_threadsafe(lambda: rendered.set_result(metrics.exposition()))
-        try:
-            return rendered.result(SCRAPE_S)
-        except TimeoutError:
-            return metrics.exposition()
 
     def _door(self) -> type[BaseHTTPRequestHandler]:
         health = self

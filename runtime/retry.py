@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from runtime.errors import Unavailable
-from runtime.services import pause
+from runtime.services import heed, pause
 
 FIRST_S = 0.2
 CAP_S = 5.0
@@ -33,6 +33,7 @@ async def until_done(name: str, work: Callable[[], Awaitable[None]], stop: async
             await work()
         except* Unavailable as lost:
             why = lost.exceptions[0]
+        heed()
         if why is None:
             if failures:
                 log.info("service_recovered", service=name, failures=failures)

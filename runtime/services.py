@@ -53,12 +53,25 @@ async def together(services: Mapping[str, Service], stop: asyncio.Event) -> None
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait so long, or until stop is asked; true when it was."""
+    """Wait so long, or until the event is set; true when it was."""
+    heed()
     try:
-        await asyncio.wait_for(stop.wait(), timeout=seconds)
+        async with asyncio.timeout(seconds):  # not wait_for, see `heed`
+            await stop.wait()
     except TimeoutError:
         return False
     return True
+
+
+def heed() -> None:
+    """End this task if it was cancelled and something on its way swallowed that.
+
+    Before Python 3.12 `asyncio.wait_for` does so when what it waits for comes together with the
+    cancellation, and libraries call it. Whoever was to end with a failing service went on without it.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _forever(name: str, serve: Service, stop: asyncio.Event) -> None:

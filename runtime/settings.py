@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.errors import Invalid
@@ -20,6 +28,7 @@ from runtime.errors import Invalid
 PREFIX = "HELIOGRAPH_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 MASTER_SECRET_BYTES = 32
+CENTURY_DAYS = 36_500
 
 
 class BadSetting(Invalid):
@@ -129,10 +138,12 @@ class Gateway(Settings):
         default=20_000,
         ge=1,
         le=65_535,
-        description="unacknowledged messages held at most; then reading stops",
+        description="unacknowledged messages held at most, each KiB counting as one; then reading stops",
     )
     gateway_batch_rows: int = Field(
-        default=5_000, ge=1, description="heartbeats and losses in one transaction, about"
+        default=5_000,
+        ge=1,
+        description="heartbeats and losses in one transaction, about; each KiB counts as one",
     )
     gateway_batch_ms: int = Field(
         default=50,
@@ -157,17 +168,39 @@ class Gateway(Settings):
 
 
 class Keeping(Settings):
-    """How long heartbeats are kept, and in which form."""
+    """How long heartbeats and dead letters are kept, and in which form."""
 
     keep_heartbeats_days: int = Field(
-        default=400, ge=60, description="days that every single heartbeat is kept"
+        default=400, ge=60, le=CENTURY_DAYS, description="days that every single heartbeat is kept"
     )
-    keep_hours_days: int = Field(default=3653, ge=60, description="days that the sums of hours are kept")
+    keep_hours_days: int = Field(
+        default=3653,
+        ge=60,
+        le=CENTURY_DAYS,
+        description="days that the sums of hours are kept; at least as long as heartbeats",
+    )
     compress_after_days: int = Field(
         default=53,
         ge=53,
+        le=CENTURY_DAYS,
         description="days after which TimescaleDB compresses heartbeats: 45 of late ones and a chunk of 7",
     )
+    keep_dead_letters_days: int = Field(
+        default=90, ge=1, description="days that a dead letter is kept after it was replayed or discarded"
+    )
+    keep_open_dead_letters_days: int = Field(
+        default=400,
+        ge=1,
+        description="days that an open dead letter is kept after it last came; then its number",
+    )
+
+    @field_validator("keep_hours_days")
+    @classmethod
+    def _outlive(cls, hours: int, known: ValidationInfo) -> int:
+        """Let a long period always be answered from hours."""
+        if hours < known.data.get("keep_heartbeats_days", hours):
+            raise ValueError("hours outlive heartbeats: give at least KEEP_HEARTBEATS_DAYS")
+        return hours
 
 
 class Commands(Settings):

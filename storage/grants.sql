@@ -15,13 +15,21 @@ BEGIN
     REVOKE UPDATE ON audit, lifecycle_change, command_event, heartbeat FROM heliograph_app;
     REVOKE INSERT, UPDATE ON schema_migration, schema_engine FROM heliograph_app;
     GRANT EXECUTE ON FUNCTION ensure_heartbeat_day TO heliograph_app;
+    IF to_regclass('unit_past') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE ON unit_past FROM heliograph_app;
+        GRANT EXECUTE ON FUNCTION sum_boots_up TO heliograph_app;
+    END IF;
     IF to_regclass('heartbeat_hourly') IS NOT NULL THEN
         REVOKE INSERT, UPDATE ON heartbeat_hourly FROM heliograph_app;
-        GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats TO heliograph_app;
+        GRANT EXECUTE ON FUNCTION roll_heartbeats_up, keep_heartbeats, heartbeats_noted_before, note_heartbeat_hours
+            TO heliograph_app;
+    END IF;
+    IF to_regclass('dead_letter_fate') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION keep_dead_letters TO heliograph_app;
     END IF;
     -- The sums of hours are read through their view and written by functions alone.
     IF to_regclass('heartbeat_hour') IS NOT NULL THEN
-        REVOKE ALL ON heartbeat_hour, heartbeat_touched FROM heliograph_app;
+        REVOKE ALL ON heartbeat_hour, heartbeat_touched, heartbeat_summing FROM heliograph_app;
     END IF;
     -- Partitions are reached through their parent alone.
     FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'heartbeat'::regclass LOOP

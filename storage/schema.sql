@@ -103,6 +103,33 @@ TABLE dead_letter
     dead_letter_kept_once: UNIQUE (fingerprint)
     dead_letter_pkey: PRIMARY KEY (id)
     dead_letter_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE dead_letter_fate
+    decided_at timestamp with time zone NOT NULL
+    decided_by text NOT NULL
+    id bigint NOT NULL IDENTITY ALWAYS
+    letter_id bigint NOT NULL
+    replayed_at timestamp with time zone
+    state text NOT NULL
+    times bigint NOT NULL
+    verdict text
+    why text NOT NULL
+    dead_letter_fate_has_its_reason: CHECK (((length(btrim(why)) >= 1) AND (length(btrim(why)) <= 1000)))
+    dead_letter_fate_letter_id_fkey: FOREIGN KEY (letter_id) REFERENCES dead_letter(id) ON DELETE CASCADE
+    dead_letter_fate_pkey: PRIMARY KEY (id)
+    dead_letter_fate_replayed_has_its_end: CHECK ((num_nonnulls(replayed_at, verdict) =
+CASE state
+    WHEN 'replayed'::text THEN 2
+    ELSE 0
+END))
+    dead_letter_fate_state_is_known: CHECK ((state = ANY (ARRAY['marked'::text, 'replayed'::text, 'discarded'::text])))
+    dead_letter_fate_verdict_is_known: CHECK ((verdict = ANY (ARRAY['stored'::text, 'duplicate'::text, 'dead_letter'::text])))
+TABLE dead_letter_overflow
+    first_at timestamp with time zone NOT NULL
+    imei text
+    last_at timestamp with time zone NOT NULL
+    reason text NOT NULL
+    times bigint NOT NULL
+    dead_letter_overflow_is_one_sum: UNIQUE NULLS NOT DISTINCT (imei, reason)
 TABLE entity
     created_at timestamp with time zone NOT NULL DEFAULT now()
     id bigint NOT NULL IDENTITY ALWAYS
@@ -110,28 +137,37 @@ TABLE entity
     entity_name_is_printable: CHECK (((name = btrim(name)) AND ((length(name) >= 1) AND (length(name) <= 200))))
     entity_name_unique: UNIQUE (name)
     entity_pkey: PRIMARY KEY (id)
+TABLE fleet_missing
+    boots bigint NOT NULL DEFAULT 0
+    counted_at timestamp with time zone
+    due_at timestamp with time zone NOT NULL
+    missing bigint NOT NULL DEFAULT 0
+    one boolean NOT NULL DEFAULT true
+    units bigint NOT NULL DEFAULT 0
+    fleet_missing_is_one_row: CHECK (one)
+    fleet_missing_pkey: PRIMARY KEY (one)
 TABLE heartbeat PARTITION BY RANGE (at)
     at timestamp with time zone NOT NULL
-    battery_a real
-    battery_v real
+    battery_a_x100 smallint
+    battery_v_x100 smallint
     boot bigint NOT NULL
-    energy_wh double precision
+    energy_wh_x100 bigint
     epoch bigint NOT NULL
     extra jsonb
     fw text
     life smallint NOT NULL
-    load_a real
+    load_a_x100 smallint
     lvd boolean
     mode "char" NOT NULL
     output boolean
-    panel_a real
-    panel_v real
+    panel_a_x100 smallint
+    panel_v_x100 smallint
     received_at timestamp with time zone NOT NULL
-    rssi_dbm real
+    rssi_dbm_x100 smallint
     seq bigint NOT NULL
-    soc_pct real
+    soc_pct_x100 smallint
     tamper boolean
-    temp_c real
+    temp_c_x100 smallint
     unit_id integer NOT NULL
     unit_ts bigint
 TABLE heartbeat_hour
@@ -175,6 +211,13 @@ TABLE heartbeat_hour
     temp_c_sum double precision
     unit_id integer NOT NULL
     heartbeat_hour_pkey: PRIMARY KEY (unit_id, hour)
+TABLE heartbeat_summing
+    noted_before timestamp with time zone NOT NULL
+    single boolean NOT NULL DEFAULT true
+    summed_before timestamp with time zone NOT NULL
+    heartbeat_summing_is_one_row: CHECK (single)
+    heartbeat_summing_notes_first: CHECK ((summed_before <= noted_before))
+    heartbeat_summing_pkey: PRIMARY KEY (single)
 TABLE heartbeat_touched
     hour timestamp with time zone NOT NULL
     unit_id integer NOT NULL
@@ -232,6 +275,34 @@ TABLE unit
     unit_product_type_is_short: CHECK (((length(product_type) >= 1) AND (length(product_type) <= 64)))
     unit_serial_number_is_not_empty: CHECK ((serial_number <> ''::text))
     unit_serial_number_unique: UNIQUE (serial_number)
+TABLE unit_alert
+    evidence jsonb NOT NULL
+    id bigint NOT NULL IDENTITY ALWAYS
+    kind text NOT NULL
+    last_at timestamp with time zone NOT NULL
+    raised_at timestamp with time zone NOT NULL
+    resolved_at timestamp with time zone
+    resolved_because text
+    resolved_by text
+    times bigint NOT NULL DEFAULT 1
+    unit_id integer NOT NULL
+    unit_alert_kind_is_known: CHECK ((kind = ANY (ARRAY['memory_lost'::text, 'two_units'::text, 'counter_jump'::text, 'too_many_lives'::text])))
+    unit_alert_pkey: PRIMARY KEY (id)
+    unit_alert_resolution_is_whole: CHECK ((num_nulls(resolved_at, resolved_by, resolved_because) = ANY (ARRAY[0, 3])))
+    unit_alert_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE unit_doubt
+    against_boot bigint NOT NULL
+    against_life smallint NOT NULL
+    against_seq bigint NOT NULL
+    boot bigint NOT NULL
+    heard_at timestamp with time zone NOT NULL
+    held text NOT NULL
+    life smallint NOT NULL
+    seq bigint NOT NULL
+    turns integer NOT NULL
+    unit_id integer NOT NULL
+    unit_doubt_pkey: PRIMARY KEY (unit_id)
+    unit_doubt_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_entity
     ended_at timestamp with time zone
     entity_id bigint NOT NULL
@@ -257,6 +328,22 @@ TABLE unit_life
     unit_life_ordinal_counts: CHECK ((ordinal >= 1))
     unit_life_pkey: PRIMARY KEY (unit_id, ordinal)
     unit_life_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE unit_missing
+    boots bigint NOT NULL
+    missing bigint NOT NULL
+    unit_id integer NOT NULL
+    unit_missing_pkey: PRIMARY KEY (unit_id)
+    unit_missing_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE unit_past
+    boot bigint NOT NULL
+    boots bigint NOT NULL
+    heard bigint NOT NULL
+    lacking bigint NOT NULL
+    life smallint NOT NULL
+    missing bigint NOT NULL
+    unit_id integer NOT NULL
+    unit_past_pkey: PRIMARY KEY (unit_id)
+    unit_past_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_sequence
     block integer NOT NULL
     boot bigint NOT NULL
@@ -267,6 +354,7 @@ TABLE unit_sequence
     unit_sequence_pkey: PRIMARY KEY (unit_id, life, boot, block)
     unit_sequence_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_status
+    at timestamp with time zone
     boot bigint
     contact_at timestamp with time zone
     epoch bigint
@@ -283,16 +371,22 @@ TABLE unit_status
     presence_conn bigint
     presence_fields jsonb
     presence_life smallint
-    readings jsonb
     reported_at timestamp with time zone
+    reported_life bigint
     reported_live boolean
+    run_boot bigint
+    run_first bigint
+    run_last bigint
+    run_life smallint
     seq bigint
     unit_id integer NOT NULL
     unit_ts bigint
     unit_status_mode_is_known: CHECK ((mode = ANY (ARRAY['e'::"char", 'd'::"char", 'o'::"char"])))
     unit_status_pkey: PRIMARY KEY (unit_id)
     unit_status_presence_is_known: CHECK ((presence = ANY (ARRAY['online'::text, 'offline'::text])))
-    unit_status_report_is_whole: CHECK ((num_nulls(life, boot, seq, reported_at, mode, epoch) = ANY (ARRAY[0, 6])))
+    unit_status_report_is_whole: CHECK (((num_nulls(life, boot, seq, reported_at, mode, epoch) = ANY (ARRAY[0, 6])) AND ((reported_life IS NULL) OR (life IS NOT NULL))))
+    unit_status_run_ends: CHECK ((run_first <= (run_last + 1)))
+    unit_status_run_is_whole: CHECK ((num_nulls(run_life, run_boot, run_first, run_last) = ANY (ARRAY[0, 4])))
     unit_status_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 CREATE INDEX api_token_by_account ON public.api_token USING btree (account_id, id)
 CREATE INDEX audit_by_object ON public.audit USING btree (object_kind, object_id, id)
@@ -304,13 +398,62 @@ CREATE UNIQUE INDEX command_one_open_wish ON public.command USING btree (unit_id
 CREATE INDEX command_open_by_unit ON public.command USING btree (unit_id) WHERE (finished_at IS NULL)
 CREATE INDEX command_open_expiry ON public.command USING btree (expires_at) WHERE (finished_at IS NULL)
 CREATE INDEX command_queued_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = 'queued'::text))
+CREATE INDEX dead_letter_by_age ON public.dead_letter USING btree (last_at)
 CREATE INDEX dead_letter_by_imei ON public.dead_letter USING btree (imei, id)
 CREATE INDEX dead_letter_by_reason ON public.dead_letter USING btree (reason, id)
+CREATE INDEX dead_letter_by_speaker ON public.dead_letter USING btree (COALESCE(imei, ''::text), first_at)
+CREATE INDEX dead_letter_fate_by_end ON public.dead_letter_fate USING btree (COALESCE(replayed_at, decided_at))
+CREATE INDEX dead_letter_fate_by_letter ON public.dead_letter_fate USING btree (letter_id, id)
+CREATE UNIQUE INDEX dead_letter_fate_marked ON public.dead_letter_fate USING btree (letter_id) WHERE (state = 'marked'::text)
+CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
+CREATE INDEX unit_alert_by_unit ON public.unit_alert USING btree (unit_id, id)
+CREATE INDEX unit_alert_open ON public.unit_alert USING btree (id) WHERE (resolved_at IS NULL)
+CREATE UNIQUE INDEX unit_alert_open_once ON public.unit_alert USING btree (unit_id, kind) WHERE (resolved_at IS NULL)
 CREATE INDEX unit_by_entity ON public.unit USING btree (entity_id, serial_number)
 CREATE UNIQUE INDEX unit_entity_one_open ON public.unit_entity USING btree (unit_id) WHERE (ended_at IS NULL)
+CREATE INDEX unit_missing_worst ON public.unit_missing USING btree (missing DESC, unit_id) WHERE (missing > 0)
+VIEW dead_letter_with_fate
+ SELECT d.id,
+    d.fingerprint,
+    d.first_at,
+    d.last_at,
+    d.times,
+    d.gateway,
+    d.topic,
+    d.imei,
+    d.unit_id,
+    d.reason,
+    d.path,
+    d.detail,
+    d.body,
+    ((d.path !~~ '/%/%'::text) AND (d.reason <> ALL (ARRAY['malformed_packet'::text, 'too_large'::text]))) AS is_message,
+        CASE
+            WHEN ((f.state = 'marked'::text) OR (f.times >= d.times)) THEN f.state
+            ELSE 'open'::text
+        END AS state,
+    f.state AS decision,
+    f.decided_at,
+    f.decided_by,
+    f.why,
+    f.replayed_at,
+    f.verdict
+   FROM (dead_letter d
+     LEFT JOIN LATERAL ( SELECT f_1.id,
+            f_1.letter_id,
+            f_1.times,
+            f_1.state,
+            f_1.decided_at,
+            f_1.decided_by,
+            f_1.why,
+            f_1.replayed_at,
+            f_1.verdict
+           FROM dead_letter_fate f_1
+          WHERE (f_1.letter_id = d.id)
+          ORDER BY f_1.id DESC
+         LIMIT 1) f ON (true));
 VIEW heartbeat_hourly
  SELECT summed.unit_id,
     summed.hour,
@@ -356,8 +499,8 @@ VIEW heartbeat_hourly
            FROM heartbeat_touched t
           WHERE ((t.unit_id = summed.unit_id) AND (t.hour = summed.hour)))))
 UNION ALL
- SELECT t.unit_id,
-    t.hour,
+ SELECT fresh.unit_id,
+    fresh.hour,
     fresh.heartbeats,
     fresh.battery_v_n,
     fresh.battery_v_min,
@@ -397,8 +540,68 @@ UNION ALL
     fresh.energy_wh_sum
    FROM (( SELECT DISTINCT heartbeat_touched.unit_id,
             heartbeat_touched.hour
-           FROM heartbeat_touched) t
-     CROSS JOIN LATERAL sum_heartbeat_hour(t.unit_id, t.hour) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
+           FROM heartbeat_touched,
+            heartbeat_summing
+          WHERE (heartbeat_touched.hour < heartbeat_summing.summed_before)) t
+     CROSS JOIN LATERAL sum_heartbeats(t.hour, (t.hour + '01:00:00'::interval)) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum))
+  WHERE (fresh.unit_id = t.unit_id)
+UNION ALL
+ SELECT fresh.unit_id,
+    fresh.hour,
+    fresh.heartbeats,
+    fresh.battery_v_n,
+    fresh.battery_v_min,
+    fresh.battery_v_max,
+    fresh.battery_v_sum,
+    fresh.battery_a_n,
+    fresh.battery_a_min,
+    fresh.battery_a_max,
+    fresh.battery_a_sum,
+    fresh.panel_v_n,
+    fresh.panel_v_min,
+    fresh.panel_v_max,
+    fresh.panel_v_sum,
+    fresh.panel_a_n,
+    fresh.panel_a_min,
+    fresh.panel_a_max,
+    fresh.panel_a_sum,
+    fresh.load_a_n,
+    fresh.load_a_min,
+    fresh.load_a_max,
+    fresh.load_a_sum,
+    fresh.soc_pct_n,
+    fresh.soc_pct_min,
+    fresh.soc_pct_max,
+    fresh.soc_pct_sum,
+    fresh.temp_c_n,
+    fresh.temp_c_min,
+    fresh.temp_c_max,
+    fresh.temp_c_sum,
+    fresh.rssi_dbm_n,
+    fresh.rssi_dbm_min,
+    fresh.rssi_dbm_max,
+    fresh.rssi_dbm_sum,
+    fresh.energy_wh_n,
+    fresh.energy_wh_min,
+    fresh.energy_wh_max,
+    fresh.energy_wh_sum
+   FROM (heartbeat_summing
+     CROSS JOIN LATERAL sum_heartbeats(heartbeat_summing.summed_before, 'infinity'::timestamp with time zone) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
+VIEW unit_boot
+ SELECT b.unit_id,
+    b.life,
+    b.boot,
+    (b.heard + COALESCE(((s.run_last - s.run_first) + 1), (0)::bigint)) AS heard,
+    COALESCE(s.run_last, ((((b.last_block * (1024)::bigint) + ((length(b.told) - 1) * 8)) + length(ltrim(((get_byte(b.told, (length(b.told) - 1)))::bit(8))::text, '0'::text))) - 1)) AS newest
+   FROM (( SELECT unit_sequence.unit_id,
+            unit_sequence.life,
+            unit_sequence.boot,
+            (sum(bit_count(unit_sequence.heard)))::bigint AS heard,
+            max(unit_sequence.block) AS last_block,
+            rtrim((array_agg(unit_sequence.heard ORDER BY unit_sequence.block DESC))[1], '\x00'::bytea) AS told
+           FROM unit_sequence
+          GROUP BY unit_sequence.unit_id, unit_sequence.life, unit_sequence.boot) b
+     LEFT JOIN unit_status s ON (((s.unit_id = b.unit_id) AND (s.run_life = b.life) AND (s.run_boot = b.boot))));
 FUNCTION ensure_heartbeat_day(day date) RETURNS void SECURITY DEFINER
 
 DECLARE
@@ -416,6 +619,52 @@ BEGIN
                    day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
 END
 
+FUNCTION heartbeats_noted_before() RETURNS timestamp with time zone SECURITY DEFINER
+
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('heartbeat_summing'));
+    RETURN (SELECT noted_before FROM heartbeat_summing);
+END
+
+FUNCTION keep_dead_letters(most integer, closed_before timestamp with time zone, open_before timestamp with time zone, OUT closed bigint, OUT opened bigint) RETURNS record SECURITY DEFINER
+
+BEGIN
+    IF NOT pg_try_advisory_xact_lock('dead_letter_fate'::regclass::oid::int, 0) THEN
+        RETURN;
+    END IF;
+    WITH old AS (
+        (SELECT d.id, d.times, d.state
+           FROM dead_letter_with_fate d
+          WHERE d.last_at < open_before AND d.state = 'open'
+          ORDER BY d.last_at LIMIT most)
+        UNION
+        (SELECT d.id, d.times, d.state
+           FROM dead_letter_fate f JOIN dead_letter_with_fate d ON d.id = f.letter_id
+          WHERE coalesce(f.replayed_at, f.decided_at) < closed_before
+            AND d.state IN ('replayed', 'discarded') AND d.last_at < closed_before
+            AND coalesce(d.replayed_at, d.decided_at) < closed_before
+          ORDER BY coalesce(f.replayed_at, f.decided_at) LIMIT most)
+    ), locked AS (
+        -- One that has just come again is left: the next round looks at it anew.
+        SELECT d.id, old.state FROM dead_letter d JOIN old ON d.id = old.id AND d.times = old.times
+           FOR UPDATE OF d SKIP LOCKED
+    ), gone AS (
+        DELETE FROM dead_letter d USING locked WHERE d.id = locked.id
+        RETURNING d.imei, d.reason, d.first_at, d.last_at, d.times, locked.state
+    ), counted AS (
+        INSERT INTO dead_letter_overflow AS known (imei, reason, first_at, last_at, times)
+        SELECT imei, reason, min(first_at), max(last_at), sum(times)
+          FROM gone WHERE state = 'open'
+         GROUP BY imei, reason ORDER BY imei COLLATE "C" NULLS FIRST, reason COLLATE "C"
+        ON CONFLICT (imei, reason) DO UPDATE
+           SET first_at = least(known.first_at, excluded.first_at),
+               last_at = greatest(known.last_at, excluded.last_at),
+               times = known.times + excluded.times
+    )
+    SELECT count(*) FILTER (WHERE state <> 'open'), count(*) FILTER (WHERE state = 'open')
+      INTO closed, opened FROM gone;
+END
+
 FUNCTION keep_heartbeats(since timestamp with time zone, hours_since timestamp with time zone, compress_before timestamp with time zone, OUT dropped bigint, OUT hours bigint, OUT compressed bigint) RETURNS record SECURITY DEFINER
 
 DECLARE
@@ -431,6 +680,7 @@ BEGIN
          ORDER BY c.relname
     LOOP
         CONTINUE WHEN day + INTERVAL '1 day' > since
+            OR day + INTERVAL '1 day' > (SELECT summed_before FROM heartbeat_summing)
             OR EXISTS (SELECT FROM heartbeat_touched WHERE hour >= day AND hour < day + INTERVAL '1 day');
         EXECUTE format('DROP TABLE %s', part);
         dropped := dropped + 1;
@@ -439,31 +689,41 @@ BEGIN
     GET DIAGNOSTICS hours = ROW_COUNT;
 END
 
-FUNCTION note_heartbeat_hours() RETURNS trigger SECURITY DEFINER
+FUNCTION note_heartbeat_hours(units integer[], hours timestamp with time zone[]) RETURNS void SECURITY DEFINER
 
-BEGIN
-    INSERT INTO heartbeat_touched (unit_id, hour)
-    SELECT DISTINCT unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00') FROM new;
-    RETURN NULL;
-END
+    INSERT INTO heartbeat_touched (unit_id, hour) SELECT * FROM unnest(units, hours)
 
 FUNCTION roll_heartbeats_up(most integer, before timestamp with time zone) RETURNS bigint SECURITY DEFINER
 
 DECLARE
-    done bigint;
+    noted  timestamptz;
+    summed timestamptz;
+    done   bigint;
 BEGIN
+    before := date_bin('1 hour', before, '2000-01-01 00:00+00');
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN NULL;
     END IF;
+    SELECT noted_before, summed_before INTO noted, summed FROM heartbeat_summing;
+    IF noted < before THEN
+        PERFORM pg_advisory_xact_lock(hashtext('heartbeat_summing'));
+        UPDATE heartbeat_summing SET noted_before = before;
+        RETURN 1;
+    END IF;
     WITH taken AS (
         DELETE FROM heartbeat_touched
-         WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_touched WHERE hour < before LIMIT most))
+         WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_touched WHERE hour < summed LIMIT most))
         RETURNING unit_id, hour
-    ), summed AS (
+    ), fresh AS (
+        SELECT f.* FROM sum_heartbeats(summed, summed + INTERVAL '1 hour') f WHERE summed < noted
+        UNION ALL
+        SELECT f.*
+          FROM (SELECT DISTINCT unit_id, hour FROM taken) t
+         CROSS JOIN LATERAL sum_heartbeats(t.hour, t.hour + INTERVAL '1 hour') f
+         WHERE f.unit_id = t.unit_id
+    ), written AS (
         INSERT INTO heartbeat_hour AS known
-        SELECT fresh.*
-          FROM (SELECT DISTINCT unit_id, hour FROM taken ORDER BY unit_id, hour) t
-         CROSS JOIN LATERAL sum_heartbeat_hour(t.unit_id, t.hour) fresh
+        SELECT * FROM fresh ORDER BY unit_id, hour
         ON CONFLICT (unit_id, hour) DO UPDATE
            SET heartbeats = excluded.heartbeats,
                battery_v_n = excluded.battery_v_n, battery_v_min = excluded.battery_v_min, battery_v_max = excluded.battery_v_max, battery_v_sum = excluded.battery_v_sum,
@@ -477,24 +737,73 @@ BEGIN
                energy_wh_n = excluded.energy_wh_n, energy_wh_min = excluded.energy_wh_min, energy_wh_max = excluded.energy_wh_max, energy_wh_sum = excluded.energy_wh_sum
     )
     SELECT count(*) INTO done FROM taken;
+    IF summed < noted THEN
+        UPDATE heartbeat_summing SET summed_before = summed + INTERVAL '1 hour';
+        done := done + 1;
+    END IF;
     RETURN done;
 END
 
-FUNCTION sum_heartbeat_hour(the_unit integer, the_hour timestamp with time zone) RETURNS SETOF heartbeat_hour
+FUNCTION sum_boots_up(first_unit integer, last_unit integer, kept integer) RETURNS bigint SECURITY DEFINER
 
-    SELECT the_unit, the_hour, count(*),
-           count(battery_v) AS battery_v_n, min(battery_v) AS battery_v_min, max(battery_v) AS battery_v_max, sum(battery_v::double precision) AS battery_v_sum,
-           count(battery_a) AS battery_a_n, min(battery_a) AS battery_a_min, max(battery_a) AS battery_a_max, sum(battery_a::double precision) AS battery_a_sum,
-           count(panel_v) AS panel_v_n, min(panel_v) AS panel_v_min, max(panel_v) AS panel_v_max, sum(panel_v::double precision) AS panel_v_sum,
-           count(panel_a) AS panel_a_n, min(panel_a) AS panel_a_min, max(panel_a) AS panel_a_max, sum(panel_a::double precision) AS panel_a_sum,
-           count(load_a) AS load_a_n, min(load_a) AS load_a_min, max(load_a) AS load_a_max, sum(load_a::double precision) AS load_a_sum,
-           count(soc_pct) AS soc_pct_n, min(soc_pct) AS soc_pct_min, max(soc_pct) AS soc_pct_max, sum(soc_pct::double precision) AS soc_pct_sum,
-           count(temp_c) AS temp_c_n, min(temp_c) AS temp_c_min, max(temp_c) AS temp_c_max, sum(temp_c::double precision) AS temp_c_sum,
-           count(rssi_dbm) AS rssi_dbm_n, min(rssi_dbm) AS rssi_dbm_min, max(rssi_dbm) AS rssi_dbm_max, sum(rssi_dbm::double precision) AS rssi_dbm_sum,
-           count(energy_wh) AS energy_wh_n, min(energy_wh) AS energy_wh_min, max(energy_wh) AS energy_wh_max, sum(energy_wh::double precision) AS energy_wh_sum
+DECLARE
+    crowded int[];
+    boots bigint;
+BEGIN
+    SELECT array_agg(unit_id) INTO crowded
+      FROM (SELECT unit_id
+              FROM (SELECT DISTINCT unit_id, life, boot FROM unit_sequence
+                     WHERE unit_id BETWEEN first_unit AND last_unit) b
+             GROUP BY unit_id HAVING count(*) > kept) c;
+    IF crowded IS NULL THEN
+        RETURN 0;
+    END IF;
+    -- Who writes bits holds this lock.
+    PERFORM FROM unit_status WHERE unit_id = ANY(crowded) ORDER BY unit_id FOR UPDATE;
+    WITH ranked AS (
+        SELECT unit_id, life, boot, row_number() OVER (PARTITION BY unit_id ORDER BY life DESC, boot DESC) AS place
+          FROM (SELECT DISTINCT unit_id, life, boot FROM unit_sequence WHERE unit_id = ANY(crowded)) b
+    ), old AS (
+        SELECT r.unit_id, r.life, r.boot
+          FROM ranked r
+          JOIN unit_status s ON s.unit_id = r.unit_id AND (r.life, r.boot) < (s.life, s.boot)
+         WHERE r.place > kept
+    ), gone AS (
+        DELETE FROM unit_sequence s USING old o
+         WHERE s.unit_id = o.unit_id AND s.life = o.life AND s.boot = o.boot
+    ), summed AS (
+        INSERT INTO unit_past (unit_id, life, boot, boots, heard, missing, lacking)
+        SELECT b.unit_id, (array_agg(b.life ORDER BY b.life DESC, b.boot DESC))[1],
+               (array_agg(b.boot ORDER BY b.life DESC, b.boot DESC))[1],
+               count(*), sum(b.heard), sum(b.newest - b.heard), count(*) FILTER (WHERE b.newest > b.heard)
+          FROM old o
+          JOIN unit_boot b ON b.unit_id = o.unit_id AND b.life = o.life AND b.boot = o.boot
+         WHERE b.unit_id = ANY(crowded)
+         GROUP BY b.unit_id
+            ON CONFLICT (unit_id) DO UPDATE
+           SET life = excluded.life, boot = excluded.boot, boots = unit_past.boots + excluded.boots,
+               heard = unit_past.heard + excluded.heard, missing = unit_past.missing + excluded.missing,
+               lacking = unit_past.lacking + excluded.lacking
+    )
+    SELECT count(*) INTO boots FROM old;
+    RETURN boots;
+END
+
+FUNCTION sum_heartbeats(since timestamp with time zone, until timestamp with time zone) RETURNS SETOF heartbeat_hour
+
+    SELECT unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00') AS hour, count(*) AS heartbeats,
+           count(battery_v_x100) AS battery_v_n, (min(battery_v_x100) / 100.0)::real AS battery_v_min, (max(battery_v_x100) / 100.0)::real AS battery_v_max, (sum(battery_v_x100) / 100.0)::double precision AS battery_v_sum,
+           count(battery_a_x100) AS battery_a_n, (min(battery_a_x100) / 100.0)::real AS battery_a_min, (max(battery_a_x100) / 100.0)::real AS battery_a_max, (sum(battery_a_x100) / 100.0)::double precision AS battery_a_sum,
+           count(panel_v_x100) AS panel_v_n, (min(panel_v_x100) / 100.0)::real AS panel_v_min, (max(panel_v_x100) / 100.0)::real AS panel_v_max, (sum(panel_v_x100) / 100.0)::double precision AS panel_v_sum,
+           count(panel_a_x100) AS panel_a_n, (min(panel_a_x100) / 100.0)::real AS panel_a_min, (max(panel_a_x100) / 100.0)::real AS panel_a_max, (sum(panel_a_x100) / 100.0)::double precision AS panel_a_sum,
+           count(load_a_x100) AS load_a_n, (min(load_a_x100) / 100.0)::real AS load_a_min, (max(load_a_x100) / 100.0)::real AS load_a_max, (sum(load_a_x100) / 100.0)::double precision AS load_a_sum,
+           count(soc_pct_x100) AS soc_pct_n, (min(soc_pct_x100) / 100.0)::real AS soc_pct_min, (max(soc_pct_x100) / 100.0)::real AS soc_pct_max, (sum(soc_pct_x100) / 100.0)::double precision AS soc_pct_sum,
+           count(temp_c_x100) AS temp_c_n, (min(temp_c_x100) / 100.0)::real AS temp_c_min, (max(temp_c_x100) / 100.0)::real AS temp_c_max, (sum(temp_c_x100) / 100.0)::double precision AS temp_c_sum,
+           count(rssi_dbm_x100) AS rssi_dbm_n, (min(rssi_dbm_x100) / 100.0)::real AS rssi_dbm_min, (max(rssi_dbm_x100) / 100.0)::real AS rssi_dbm_max, (sum(rssi_dbm_x100) / 100.0)::double precision AS rssi_dbm_sum,
+           count(energy_wh_x100) AS energy_wh_n, (min(energy_wh_x100) / 100.0)::double precision AS energy_wh_min, (max(energy_wh_x100) / 100.0)::double precision AS energy_wh_max, (sum(energy_wh_x100) / 100.0)::double precision AS energy_wh_sum
       FROM heartbeat
-     WHERE unit_id = the_unit AND at >= the_hour AND at < the_hour + INTERVAL '1 hour'
-    HAVING count(*) > 0
+     WHERE at >= since AND at < until
+     GROUP BY unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00')
 
 FUNCTION tell_unit_login() RETURNS trigger
 
@@ -502,6 +811,5 @@ BEGIN
     PERFORM pg_notify('unit_login', '');
     RETURN NULL;
 END 
-CREATE TRIGGER heartbeat_hours_are_noted AFTER INSERT ON public.heartbeat REFERENCING NEW TABLE AS new FOR EACH STATEMENT EXECUTE FUNCTION note_heartbeat_hours()
 CREATE TRIGGER unit_enrolled AFTER INSERT ON public.unit FOR EACH STATEMENT EXECUTE FUNCTION tell_unit_login()
 CREATE TRIGGER unit_login_changed AFTER UPDATE OF broker_login, lifecycle ON public.unit FOR EACH ROW WHEN (((new.broker_login <> old.broker_login) OR (((new.lifecycle)::text = 'TERMINATED'::text) <> ((old.lifecycle)::text = 'TERMINATED'::text)))) EXECUTE FUNCTION tell_unit_login()

@@ -13,6 +13,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.rows import DictRow, tuple_row
+from psycopg.sql import Composed
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[DictRow]
@@ -48,7 +49,7 @@ def load(module_file: str) -> Statements:
 
 
 async def rows(
-    conn: Connection, from_row: Callable[[DictRow], T], query: LiteralString, **params: object
+    conn: Connection, from_row: Callable[[DictRow], T], query: LiteralString | Composed, **params: object
 ) -> list[T]:
     """Run a query and make each row (a dict by column name) into a T."""
     cursor = await conn.execute(query, params)

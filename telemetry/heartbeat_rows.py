@@ -9,20 +9,25 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Any
 
 from pydantic_core import to_json
 
 from protocol.messages import Mode
 from storage.arrays import NULL, microseconds
 
-REAL_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
+SHORT_READINGS = ("battery_v", "battery_a", "panel_v", "panel_a", "load_a", "soc_pct", "temp_c", "rssi_dbm")
 FLAG_READINGS = ("tamper", "lvd")
-NAMED_READINGS = (*REAL_READINGS, "energy_wh", *FLAG_READINGS)
-COLUMNS, REALS = frozenset(NAMED_READINGS), frozenset(REAL_READINGS)
+SCALED_READINGS = (*SHORT_READINGS, "energy_wh")
+NAMED_READINGS = (*SCALED_READINGS, *FLAG_READINGS)
+COLUMNS = frozenset(NAMED_READINGS)
 
-REAL_MIN, REAL_MAX = 1.1754944e-38, 3.4028234e38
-"""What a `real` column holds, besides zero."""
+SCALE = 100
+"""Columns hold readings in hundredths, whole; what is finer or larger stands beside them in full."""
+
+SHORT_MAX, LONG_MAX = 2**15 - 1, 2**53
+"""The most hundredths that a column of `SHORT_READINGS` and that of `energy_wh` takes, up or down."""
 
 CODES = {Mode.ENABLED: b"e", Mode.DISABLED: b"d", Mode.OFFLINE_DISABLED: b"o"}
 
@@ -30,89 +35,98 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = struct.pack("!h", -1)
 FIELDS = 12 + len(NAMED_READINGS)
 
-_MOMENTS = struct.Struct("!hiqiq").pack
+_NAMES = struct.Struct("!hiqiqiqiiihiqiqiqic").pack
+_WITHOUT_TS = struct.Struct("!hiqiqiiiihiqiqiqic").pack
 _INT8 = struct.Struct("!iq").pack
-_NAMES = struct.Struct("!iiihiqiqiqic").pack
-_REAL = struct.Struct("!if").pack
-_REALS = struct.Struct("!" + "if" * len(REAL_READINGS)).pack
-_DOUBLE = struct.Struct("!id").pack
+_SHORT = struct.Struct("!ih").pack
+_SHORTS = struct.Struct("!" + "ih" * len(SHORT_READINGS)).pack
 _BOOLS = {None: NULL, False: b"\0\0\0\1\0", True: b"\0\0\0\1\1"}
-_NO_FLAGS = NULL * len(FLAG_READINGS)
+_NO_ENERGY_NO_FLAGS = NULL * (1 + len(FLAG_READINGS))
+_TEXT = struct.Struct("!i").pack
+_all_shorts = itemgetter(*SHORT_READINGS)
 
 
-class Beat(Protocol):
-    """What a row needs of a heartbeat."""
+Beat = tuple[
+    int,
+    datetime,
+    datetime,
+    int | None,
+    int,
+    int,
+    int,
+    int,
+    Mode,
+    bool | None,
+    str | None,
+    Mapping[str, float | bool],
+    Mapping[str, Any],
+]
+"""A heartbeat as `telemetry.heartbeats.Heartbeat` orders its fields."""
 
-    unit_id: int
-    at: datetime
-    received_at: datetime
-    unit_ts: int | None
-    life: int
-    boot: int
-    seq: int
-    epoch: int
-    mode: Mode
-    output: bool | None
-    fw: str | None
-    readings: dict[str, float | bool]
-    fields: dict[str, Any]
 
-
-def copied(heartbeats: Iterable[Any]) -> bytes:
+def copied(heartbeats: Iterable[Beat]) -> bytes:
     """Give the whole stream for one COPY."""
     return b"".join((HEADER, *map(_row, heartbeats), TRAILER))
 
 
 def _row(beat: Beat) -> bytes:
-    arrived = microseconds(beat.received_at)
-    at = arrived if beat.at is beat.received_at else microseconds(beat.at)
-    ts, mode = beat.unit_ts, CODES[beat.mode]
-    readings, further = beat.readings, None
-    if not (readings.keys() <= COLUMNS and all(map(_fits, readings, readings.values()))):
-        further = {name: value for name, value in readings.items() if not _has_column(name, value)}
-        readings = {name: value for name, value in readings.items() if name not in further}
-    return b"".join(
-        (
-            _MOMENTS(FIELDS, 8, at, 8, arrived),
-            NULL if ts is None else _INT8(8, ts),
-            _NAMES(4, beat.unit_id, 2, beat.life, 8, beat.boot, 8, beat.seq, 8, beat.epoch, 1, mode),
-            _BOOLS[beat.output],
-            NULL if beat.fw is None else _text(beat.fw.encode()),
-            _extra(further, beat.fields),
-            _measured(readings),
-        )
+    # Taken apart at once: asking for its parts by name costs more than packing them.
+    unit_id, placed, received, ts, life, boot, seq, epoch, mode, output, fw, readings, fields = beat
+    arrived = microseconds(received)
+    at = arrived if placed is received else microseconds(placed)
+    code = CODES[mode]
+    names = (
+        _WITHOUT_TS(FIELDS, 8, at, 8, arrived, -1, 4, unit_id, 2, life, 8, boot, 8, seq, 8, epoch, 1, code)
+        if ts is None or at != arrived  # then `at` is the unit's own time
+        else _NAMES(FIELDS, 8, at, 8, arrived, 8, ts, 4, unit_id, 2, life, 8, boot, 8, seq, 8, epoch, 1, code)
+    )
+    measured, further = _measured(readings)
+    return (
+        names
+        + _BOOLS[output]
+        + (NULL if fw is None else _text(fw.encode()))
+        + (_extra(further, fields) if further or fields else NULL)
+        + measured
     )
 
 
-def _measured(readings: Mapping[str, float | bool]) -> bytes:
-    """Pack the named readings; all the reals are there in most heartbeats."""
-    get = readings.get
-    reals = [get(name) for name in REAL_READINGS]
-    if None in reals:
-        packed = b"".join(NULL if value is None else _REAL(4, value) for value in reals)
-    else:
-        v1, v2, v3, v4, v5, v6, v7, v8 = reals
-        packed = _REALS(4, v1, 4, v2, 4, v3, 4, v4, 4, v5, 4, v6, 4, v7, 4, v8)
-    energy = get("energy_wh")
-    packed += NULL if energy is None else _DOUBLE(8, energy)
-    if "tamper" in readings or "lvd" in readings:
-        return packed + b"".join(_BOOLS[get(name)] for name in FLAG_READINGS)  # type: ignore[index]
-    return packed + _NO_FLAGS
+def _measured(readings: Mapping[str, float | bool]) -> tuple[bytes, Mapping[str, float | bool]]:
+    """Pack the named readings; gives beside them those that their columns do not tell in full."""
+    try:
+        values = _all_shorts(readings)
+        h1, h2, h3, h4, h5, h6, h7, h8 = hundredths = [round(value * SCALE) for value in values]
+        packed = _SHORTS(2, h1, 2, h2, 2, h3, 2, h4, 2, h5, 2, h6, 2, h7, 2, h8)
+        if len(readings) == len(values) and [number / SCALE for number in hundredths] == [*values]:
+            return packed + _NO_ENERGY_NO_FLAGS, {}
+    except (KeyError, OverflowError, struct.error):
+        shorts = (_hundredths(readings.get(name), SHORT_MAX) for name in SHORT_READINGS)
+        packed = b"".join(NULL if number is None else _SHORT(2, number) for number in shorts)
+    energy = _hundredths(readings.get("energy_wh"), LONG_MAX)
+    packed += NULL if energy is None else _INT8(8, energy)
+    packed += b"".join(_BOOLS[readings.get(name)] for name in FLAG_READINGS)  # type: ignore[index]
+    return packed, {name: value for name, value in readings.items() if not _told(name, value)}
 
 
-def _extra(further: Mapping[str, float | bool] | None, fields: Mapping[str, Any]) -> bytes:
+def _hundredths(value: float | None, most: int) -> int | None:
+    """Give what a column holds of a reading; None when that is nothing."""
+    if value is None or not -most <= value * SCALE <= most:
+        return None
+    return round(value * SCALE)
+
+
+def _told(name: str, value: float) -> bool:
+    """Whether a column tells this reading in full."""
+    if name in FLAG_READINGS:
+        return True
+    most = LONG_MAX if name == "energy_wh" else SHORT_MAX
+    number = _hundredths(value, most) if name in COLUMNS else None
+    return number is not None and number / SCALE == value
+
+
+def _extra(further: Mapping[str, float | bool], fields: Mapping[str, Any]) -> bytes:
     extra = {name: part for name, part in (("readings", further), ("fields", fields)) if part}
-    return _text(b"\x01" + to_json(extra)) if extra else NULL
+    return _text(b"\x01" + to_json(extra))
 
 
 def _text(encoded: bytes) -> bytes:
-    return len(encoded).to_bytes(4, "big") + encoded
-
-
-def _has_column(name: str, value: float) -> bool:
-    return name in COLUMNS and _fits(name, value)
-
-
-def _fits(name: str, value: float) -> bool:
-    """Whether a column holds the value; one that does not is kept beside the columns."""
-    return REAL_MIN <= value <= REAL_MAX or -REAL_MAX <= value <= -REAL_MIN or value == 0 or name not in REALS
+    return _TEXT(len(encoded)) + encoded

@@ -17,11 +17,9 @@ from psycopg.rows import DictRow
 from protocol.identity import Imei, SerialNumber
 from registry.permissions import Scope, listed
 from storage.arrays import int2s, int8s
-from storage.sql import Connection, load, rows
+from storage.sql import Connection, load, row, rows
+from telemetry.missing import BOOTS
 from telemetry.sequence import BLOCK_BITS
-
-BOOTS = 64
-"""So many boots of a unit are told, the newest."""
 
 RANGES = 100
 """So many holes of a boot are told, the newest."""
@@ -75,9 +73,24 @@ class Lacking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Losses:
-    """What is missing of many units, and the worst of them first."""
+class Past:
+    """Boots that are only summed up, older than those that are told; `boot` is the newest of them."""
 
+    life: int
+    boot: int
+    boots: int
+    heard: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What was missing of many units when it was last counted, and the worst of them first.
+
+    `counted_at` is None, and nothing is missing, before the first count.
+    """
+
+    counted_at: datetime | None
     missing: int
     boots: int
     units: int
@@ -97,24 +110,32 @@ async def of_unit(conn: Connection, unit_id: int) -> list[Boot]:
     return [_dated(ordinal, boot, times) for ordinal, boot in found]
 
 
+async def past_of_unit(conn: Connection, unit_id: int) -> Past | None:
+    """Tell what a unit lacks in the boots that are only summed up; None while there are none."""
+    return await row(conn, lambda found: Past(**found), SQL.past_of_unit, unit_id=unit_id)
+
+
 async def of_fleet(conn: Connection, scope: Scope, *, limit: int) -> Losses:
-    """Sum up what is missing in a scope, and name the units that lack most."""
-    found = await rows(conn, dict, SQL.worst, scope=listed(scope), limit=limit)
-    sums = found[0] if found else {"all_missing": 0, "all_boots": 0, "all_units": 0}
-    return Losses(
-        missing=sums["all_missing"],
-        boots=sums["all_boots"],
-        units=sums["all_units"],
-        worst=[
-            Lacking(
-                imei=Imei(row["imei"]),
-                serial_number=SerialNumber(row["serial_number"]),
-                missing=row["missing"],
-                boots=row["boots"],
-            )
-            for row in found
-        ],
+    """Give the sums of a scope as last counted, and the units that lack most."""
+    within = listed(scope)
+    if within is None:
+        sums = await row(conn, dict, SQL.fleet)
+    else:
+        sums = await row(conn, dict, SQL.scope, scope=within)
+    assert sums is not None  # noqa: S101 - the migration makes the fleet's row, and sums always are one
+    worst = await rows(
+        conn,
+        lambda found: Lacking(
+            imei=Imei(found["imei"]),
+            serial_number=SerialNumber(found["serial_number"]),
+            missing=found["missing"],
+            boots=found["boots"],
+        ),
+        SQL.worst,
+        scope=within,
+        limit=limit,
     )
+    return Losses(**sums, worst=worst)
 
 
 def between(blocks: Iterable[tuple[int, bytes]]) -> list[Hole]:

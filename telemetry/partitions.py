@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from runtime.clock import now
 from runtime.services import pause
@@ -18,24 +18,16 @@ SQL = load(__file__)
 
 
 class Days:
-    """The days (UTC) that this process knows to have their partitions."""
+    """The days (UTC) that heartbeats can be written to."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._known: set[date] = set()
 
     async def ensure(self, moments: Iterable[datetime]) -> None:
         """Make the partitions of these moments, in a transaction of its own, before they are written to."""
-        missing = {moment.astimezone(UTC).date() for moment in moments} - self._known
-        if missing:
-            async with self._pool.transaction() as conn:
-                for day in sorted(missing):
-                    await execute(conn, SQL.ensure, day=day)
-            self._known |= missing
-
-    def forget(self) -> None:
-        """Know of no day: the database may not be the one that it was."""
-        self._known.clear()
+        async with self._pool.transaction() as conn:
+            for day in sorted({moment.astimezone(UTC).date() for moment in moments}):
+                await execute(conn, SQL.ensure, day=day)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Keep a week of days ready."""

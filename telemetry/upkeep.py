@@ -1,4 +1,4 @@
-"""What becomes of heartbeats as they age: summed up by the hour, compressed, let go.
+"""What becomes of heartbeats and dead letters as they age: summed up, compressed, let go.
 
 Both engines offer the same functions and the same `heartbeat_hourly`; where TimescaleDB does a
 part by itself, its function does nothing.
@@ -7,6 +7,8 @@ part by itself, its function does nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +26,7 @@ NOTES = 5_000
 """Noted hours taken in one transaction, so that its deadline is far."""
 
 KEEPING_DEADLINE_S = 300.0
-"""Dropping is quick, compressing a week of a large fleet is not."""
+"""Dropping is quick; summing up an hour, or compressing a week, of a large fleet is not."""
 
 SQL = load(__file__)
 log = structlog.get_logger()
@@ -44,10 +46,22 @@ class Kept:
         return cls(**found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """Dead letters that one bite let go: closed ones, and open ones that are now only counted."""
+
+    closed: int
+    opened: int
+
+
 async def roll_up(conn: Connection, *, before: datetime, most: int = NOTES) -> int | None:
-    """Sum up hours that began before a moment; tells how many notes were taken, None if another is at it."""
-    taken: int | None = await value(conn, SQL.roll_up, before=before, most=most)
-    return taken
+    """Take one step in summing up the hours that are over at a moment.
+
+    Tells how much it did: 0 when nothing is left, None when another process is at it. The steps
+    are transactions of their own.
+    """
+    done: int | None = await value(conn, SQL.roll_up, before=before, most=most)
+    return done
 
 
 async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
@@ -64,6 +78,20 @@ async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
     return kept
 
 
+async def keep_dead_letters(
+    conn: Connection, settings: Keeping, *, now: datetime, most: int = NOTES
+) -> LetGo | None:
+    """Let go of dead letters that are older than the settings keep them; None if another is at it."""
+    return await row(
+        conn,
+        lambda found: None if found["closed"] is None else LetGo(**found),
+        SQL.keep_dead_letters,
+        most=most,
+        closed_before=now - timedelta(days=settings.keep_dead_letters_days),
+        open_before=now - timedelta(days=settings.keep_open_dead_letters_days),
+    )
+
+
 class Upkeep:
     """The round that a gateway makes every few minutes; any number of gateways may."""
 
@@ -75,8 +103,8 @@ class Upkeep:
         """Make rounds until stopped."""
         while not await pause(stop, EVERY_S):
             await self._roll_all_up(stop)
-            async with self._pool.transaction(deadline_s=KEEPING_DEADLINE_S) as conn:
-                await execute(conn, SQL.allow, ms=str(round(KEEPING_DEADLINE_S * 1000)))
+            await self._let_dead_letters_go(stop)
+            async with self._unhurried() as conn:
                 kept = await keep(conn, self._settings, now=now())
             if kept.dropped or kept.hours or kept.compressed:
                 log.info(
@@ -86,6 +114,21 @@ class Upkeep:
     async def _roll_all_up(self, stop: asyncio.Event) -> None:
         before = now().replace(minute=0, second=0, microsecond=0)
         while not stop.is_set():
-            async with self._pool.transaction() as conn:
+            async with self._unhurried() as conn:
                 if not await roll_up(conn, before=before):
                     return
+
+    async def _let_dead_letters_go(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            async with self._pool.transaction() as conn:
+                gone = await keep_dead_letters(conn, self._settings, now=now())
+            if gone is None or not (gone.closed or gone.opened):
+                return
+            log.info("dead_letters_let_go", closed=gone.closed, opened=gone.opened)
+
+    @asynccontextmanager
+    async def _unhurried(self) -> AsyncIterator[Connection]:
+        """Give a transaction that may take minutes, for an hour or a week of a large fleet."""
+        async with self._pool.transaction(deadline_s=KEEPING_DEADLINE_S) as conn:
+            await execute(conn, SQL.allow, ms=str(round(KEEPING_DEADLINE_S * 1000)))
+            yield conn

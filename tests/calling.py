@@ -19,11 +19,12 @@ from registry.accounts import AccountExists
 from registry.permissions import Level, Scope, listed
 from registry.tokens import Terms
 from runtime import clock
-from runtime.settings import Commands, Database
+from runtime.settings import Commands, Database, Keeping
 from storage.pool import Pool, open_pool
 from storage.sql import Connection
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments, record
+from telemetry.record import record
 from tests.builders import a_deed, a_newcomer, a_serial, keys
 
 OWN, FOREIGN = 2, 3
@@ -102,7 +103,7 @@ class Site:
         arrivals = [Arrival(unit_id=unit_id, message=said, received_at=now, live=True)]
         await Days(self.pool).ensure(moments(arrivals))
         async with self.pool.transaction() as conn:
-            await record(conn, arrivals, gateway="g", now=now)
+            await record(conn, arrivals, now=now)
             await self._observe(conn, unit_id, said, now)
 
     async def sql(self, statement: str, *values: object) -> None:
@@ -132,7 +133,7 @@ async def site(database: Database) -> AsyncIterator[Site]:
                 await entities.add(conn, name, a_deed())
             newcomers = [a_newcomer(1, entity_id=OWN), a_newcomer(2, entity_id=FOREIGN)]
             assert await enrolment.enrol_all(conn, newcomers, keys(), a_deed()) == [None, None]
-        app = application(pool, Commands())
+        app = application(pool, Commands(), Keeping())
         async with caller(app) as http:
             yield Site(pool, app, http, count())
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from api.auth import CanRead
-from api.connection import Transaction
+from api.connection import ThePool, Transaction
 from api.paging import Page, PageQuery, Place, behind, page
+from api.periods import PeriodQuery, bounds
 from api.problems import documented
 from api.routes.units import UnitName
 from api.shapes import Count, Moment, Shape
+from api.sheets import Csv, Row, sheet
 from protocol.messages import Mode
 from registry import units
-from runtime import clock
-from runtime.errors import Invalid
 from telemetry import heartbeats
+from telemetry.heartbeat_rows import NAMED_READINGS
 from telemetry.heartbeats import Heartbeat
 
 router = APIRouter(prefix="/v1", tags=["heartbeats"])
 
-DEFAULT_PERIOD = timedelta(hours=24)
-
-
-class EmptyPeriod(Invalid):
-    """The period ends before it begins."""
+FACTS = ("at", "received_at", "unit_ts", "life", "boot", "seq", "epoch", "mode", "output", "fw")
+COLUMNS = (*FACTS, *NAMED_READINGS, "extra")
+"""What a sheet of heartbeats has; `extra` is JSON of what has no column."""
 
 
 class HeartbeatQuery(PageQuery):
@@ -75,7 +75,8 @@ async def list_heartbeats(
 ) -> Page[HeartbeatView]:
     """List a unit's heartbeats, newest first."""
     last = behind(BeforeHeartbeat, query.cursor)
-    since, until = period(query, last)
+    # A further page keeps the beginning of the first: now went on since.
+    since, until = bounds(query.since or (last.since if last else None), query.until, ("from", "to"))
     found = await heartbeats.of_unit(
         conn,
         (await units.by_identity(conn, unit, scope=caller.scope)).id,
@@ -92,10 +93,28 @@ async def list_heartbeats(
     )
 
 
-def period(query: HeartbeatQuery, last: BeforeHeartbeat | None) -> tuple[datetime, datetime]:
-    """Give beginning and end of what is listed; a further page keeps the beginning of the first."""
-    until = query.until or clock.now()
-    since = query.since or (last.since if last else until - DEFAULT_PERIOD)
-    if since >= until:
-        raise EmptyPeriod("`from` must be earlier than `to`.", field="from", since=since, until=until)
-    return since, until
+@router.get("/units/{unit}/heartbeats.csv", response_class=Csv, responses=documented(401, 404, 422, 503))
+async def export_heartbeats(
+    unit: UnitName,
+    query: Annotated[PeriodQuery, Query()],
+    caller: CanRead,
+    conn: Transaction,
+    pool: ThePool,
+) -> Csv:
+    """Give all of a unit's heartbeats of a period as CSV, oldest first; a file that breaks off is cut."""
+    since, until = query.bounds()
+    found = await units.by_identity(conn, unit, scope=caller.scope)
+    batches = heartbeats.onwards(pool, found.id, since=since, until=until)
+    return sheet(f"{found.imei}-heartbeats", COLUMNS, _rows(batches))
+
+
+async def _rows(batches: AsyncIterator[list[Heartbeat]]) -> AsyncIterator[list[Row]]:
+    async for batch in batches:
+        yield [_row(beat) for beat in batch]
+
+
+def _row(beat: Heartbeat) -> Row:
+    further = {name: value for name, value in beat.readings.items() if name not in NAMED_READINGS}
+    extra = {name: part for name, part in (("readings", further), ("fields", beat.fields)) if part}
+    facts = (getattr(beat, name) for name in FACTS)
+    return [*facts, *map(beat.readings.get, NAMED_READINGS), extra]

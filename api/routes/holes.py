@@ -16,7 +16,7 @@ from api.shapes import Shape
 from protocol.identity import Imei, SerialNumber
 from registry import units
 from telemetry import holes
-from telemetry.holes import Boot, Hole, Lacking, Losses
+from telemetry.holes import Boot, Hole, Lacking, Losses, Past
 
 router = APIRouter(prefix="/v1", tags=["holes"])
 
@@ -60,11 +60,36 @@ class BootView(Shape):
         )
 
 
+class PastView(Shape):
+    """Boots too old to be told one by one, summed up; (`life`, `boot`) is the newest of them."""
+
+    life: int
+    boot: int
+    boots: int
+    heard: int
+    missing: int
+
+    @classmethod
+    def of(cls, past: Past) -> Self:
+        """Show what is summed up."""
+        return cls.model_validate({name: getattr(past, name) for name in cls.model_fields})
+
+
 class HolesView(Shape):
-    """What a unit's newest boots lack; `missing` over these boots."""
+    """What a unit lacks: in its newest boots, and in those before; `missing` is all of it."""
 
     missing: int
     boots: Sequence[BootView]
+    past: PastView | None
+
+    @classmethod
+    def of(cls, boots: Sequence[Boot], past: Past | None) -> Self:
+        """Show a unit's holes."""
+        return cls(
+            missing=sum(boot.missing for boot in boots) + (past.missing if past else 0),
+            boots=[BootView.of(boot) for boot in boots],
+            past=PastView.of(past) if past else None,
+        )
 
 
 class LackingView(Shape):
@@ -82,8 +107,12 @@ class LackingView(Shape):
 
 
 class LossesView(Shape):
-    """What is missing of all units that the caller sees, and which lack most."""
+    """What was missing of all units that the caller sees when it was last counted, and which lack most.
 
+    Null in `counted_at` is "not yet". Gateways count every few minutes; in a large fleet less often.
+    """
+
+    counted_at: datetime | None
     missing: int
     boots: int
     units: int
@@ -93,6 +122,7 @@ class LossesView(Shape):
     def of(cls, losses: Losses) -> Self:
         """Show the losses of a fleet."""
         return cls(
+            counted_at=losses.counted_at,
             missing=losses.missing,
             boots=losses.boots,
             units=losses.units,
@@ -102,12 +132,12 @@ class LossesView(Shape):
 
 @router.get("/units/{unit}/holes", responses=documented(401, 404, 422, 503))
 async def list_holes(unit: UnitName, caller: CanRead, conn: Transaction) -> HolesView:
-    """Tell which heartbeats of a unit are missing, in its 64 newest boots that lack any."""
-    found = await holes.of_unit(conn, (await units.by_identity(conn, unit, scope=caller.scope)).id)
-    return HolesView(missing=sum(boot.missing for boot in found), boots=[BootView.of(boot) for boot in found])
+    """Tell which heartbeats of a unit are missing, in its 64 newest boots, and how many before."""
+    found = await units.by_identity(conn, unit, scope=caller.scope)
+    return HolesView.of(await holes.of_unit(conn, found.id), await holes.past_of_unit(conn, found.id))
 
 
 @router.get("/fleet/holes", responses=documented(401, 422, 503))
 async def sum_holes(caller: CanRead, conn: Transaction, limit: Worst = 20) -> LossesView:
-    """Sum up the missing heartbeats of all units in the caller's scope."""
+    """Tell the missing heartbeats of all units in the caller's scope, as last counted."""
     return LossesView.of(await holes.of_fleet(conn, caller.scope, limit=limit))

@@ -22,7 +22,8 @@ from registry import units
 from registry.lifecycle import Lifecycle
 from registry.units import Filter, Unit
 from storage.sql import Connection
-from telemetry import clocks, presence, status
+from telemetry import alerts, clocks, presence, status
+from telemetry.alerts import Kind
 from telemetry.clocks import Clock, ClockState
 from telemetry.presence import Presence, State, Why
 from telemetry.status import Status
@@ -106,7 +107,10 @@ class ClockView(Shape):
 
 
 class UnitView(Shape):
-    """One unit: who it is, how it was told to be, and what it says."""
+    """One unit: who it is, how it was told to be, and what it says; `alerts` are the kinds that are open.
+
+    `suspected_clone`: two units seem to speak under this IMEI, and a command may reach either.
+    """
 
     imei: Imei
     serial_number: SerialNumber
@@ -125,9 +129,11 @@ class UnitView(Shape):
     presence: PresenceView
     clock: ClockView
     reported: Reported | None
+    alerts: list[Kind]
+    suspected_clone: bool
 
     @classmethod
-    def of(cls, unit: Unit, standing: Standing, told: Status | None) -> Self:
+    def of(cls, unit: Unit, standing: Standing, told: Status | None, alerts: Sequence[Kind]) -> Self:
         """Show a unit."""
         return cls(
             imei=unit.imei,
@@ -147,6 +153,8 @@ class UnitView(Shape):
             presence=PresenceView.of(told.present(unit.expected_interval_s) if told else presence.NEVER),
             clock=ClockView.of(told.clock if told else clocks.UNKNOWN),
             reported=Reported.of(told),
+            alerts=list(alerts),
+            suspected_clone=Kind.TWO_UNITS in alerts,
         )
 
 
@@ -179,4 +187,7 @@ async def views(conn: Connection, found: Sequence[Unit]) -> list[UnitView]:
     ids = [unit.id for unit in found]
     standings = await ledger.standings(conn, ids)
     told = await status.of_units(conn, ids)
-    return [UnitView.of(unit, standings[unit.id], told.get(unit.id)) for unit in found]
+    raised = await alerts.open_kinds(conn, ids)
+    return [
+        UnitView.of(unit, standings[unit.id], told.get(unit.id), raised.get(unit.id, ())) for unit in found
+    ]

@@ -15,6 +15,7 @@ from deploy.local import demo as demonstration
 from deploy.local.account import Account, servers_account
 from deploy.local.demo import INTERRUPTED, Options
 from deploy.local.folder import Folder, open_folder, state_path
+from deploy.local.gateways import MOST
 from deploy.local.progress import Progress, Stopped
 from deploy.local.tenancy import AlreadyRunning, Tenancy, sole
 from runtime import clock
@@ -24,18 +25,20 @@ RUNNING_ALREADY = 3
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
+Gateways = Annotated[int, typer.Option(min=1, max=MOST, help="gateways that share the partitions")]
 Work = Callable[[Folder, Account, Tenancy, Progress], int]
 
 
 @app.command()
-def up() -> None:
+def up(gateways: Gateways = 1) -> None:
     """Run everything but a fleet, until Ctrl-C."""
-    _run(demonstration.serve)
+    _run(partial(demonstration.serve, gateways))
 
 
 @app.command()
 def demo(
     units: Annotated[int, typer.Option(min=1, help="simulated units")] = 50,
+    gateways: Gateways = 1,
     interval: Annotated[float, typer.Option(min=0.05, help="seconds between a unit's heartbeats")] = 5.0,
     duration: Annotated[
         float | None, typer.Option(min=1.0, help="seconds from the first heartbeat, then compare and end")
@@ -47,7 +50,14 @@ def demo(
     With a duration: exit 0 only when every heartbeat that was acknowledged to the fleet is stored,
     none else is, and every kind of command was confirmed.
     """
-    options = Options(units=units, interval_s=interval, duration_s=duration, json=json, began=clock.now())
+    options = Options(
+        units=units,
+        gateways=gateways,
+        interval_s=interval,
+        duration_s=duration,
+        json=json,
+        began=clock.now(),
+    )
     _run(partial(demonstration.show, options))
 
 

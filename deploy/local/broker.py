@@ -7,18 +7,20 @@ import resource
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.account import Account
 from deploy.local.folder import Folder, write_private
 from deploy.local.processes import Child, until
+from registry.access_list import access_list, downlink
 from registry.logins import broker_hash
 from runtime.errors import Unavailable
 
 UPLINK = "gateway-0-99"
-DOWNLINK = "downlink-0-99"
+DOWNLINK = downlink(UPLINK)
+"""The two logins of the gateway when there is only one."""
 
 PACKET_BYTES = 1_048_576
 """Larger packets cut the connection. The wire's limit is 64 KiB: what is over it must reach us to be told."""
@@ -56,24 +58,6 @@ log_type notice
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 """
 
-ACCESS = f"""\
-user {UPLINK}
-topic read scu/v1/+/+/heartbeat
-topic read scu/v1/+/+/ack
-topic read scu/v1/+/+/presence
-topic read $SYS/#
-
-user {DOWNLINK}
-topic write scu/v1/+/+/command
-topic read $SYS/#
-
-pattern write scu/v1/+/%u/heartbeat
-pattern write scu/v1/+/%u/ack
-pattern write scu/v1/+/%u/presence
-pattern read scu/v1/+/%u/command
-"""
-"""A pattern binds a unit to its own IMEI, so the list never changes."""
-
 
 class NoBroker(Unavailable):
     """Mosquitto is not installed."""
@@ -86,10 +70,12 @@ class BrokerFailed(Unavailable):
 class Server:
     """A running broker; made by `serve`."""
 
-    def __init__(self, child: Child, port: int, logins: Path) -> None:
+    def __init__(self, child: Child, port: int, logins: Path, backend: Path) -> None:
         self.child = child
         self.port = port
         self.logins = logins
+        self.backend = backend
+        """The backend's own lines, which stand before the units' in the password file."""
 
     @property
     def pid(self) -> int:
@@ -107,14 +93,14 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Folder, account: Account) -> Iterator[Server]:
-    """Run the broker of this folder until the block ends."""
+def serve(folder: Folder, account: Account, gateways: Sequence[str] = (UPLINK,)) -> Iterator[Server]:
+    """Run the broker of this folder, which admits these gateways and the units, until the block ends."""
     program = find()
     home = folder.owned("mosquitto", account)
     logins, access = home / "logins", home / "access"
-    if not logins.exists():
-        write_private(logins, backend_logins(folder).read_text(encoding="ascii"), owner=account)
-    write_private(access, ACCESS, owner=account)
+    backend = backend_logins(folder, gateways)
+    write_private(logins, backend.read_text(encoding="ascii") + _units_among(logins), owner=account)
+    write_private(access, access_list(gateways), owner=account)
     _allow_connections()
     port = folder.port("mosquitto")
     configuration = CONFIGURATION.format(
@@ -137,7 +123,7 @@ def serve(folder: Folder, account: Account) -> Iterator[Server]:
         until(lambda: child.ended is not None or _listens(port), READY_S)
         if child.ended is not None or not _listens(port):
             raise BrokerFailed("Mosquitto does not start.", said=child.last_words())
-        yield Server(child, port, logins)
+        yield Server(child, port, logins, backend)
     finally:
         child.end()
 
@@ -156,13 +142,24 @@ def login(user: str, password: str) -> str:
     return f"{user}:{broker_hash(password)}\n"
 
 
-def backend_logins(folder: Folder) -> Path:
-    """Give the file of the backend's own lines, which stand before the units' in the password file."""
+def backend_logins(folder: Folder, gateways: Iterable[str]) -> Path:
+    """Write the file of the backend's own lines: two logins for each gateway."""
+    secrets = folder.secrets
+    lines = (
+        login(name, secrets.uplink) + login(downlink(name), secrets.downlink)
+        for name in dict.fromkeys(gateways)
+    )
     file = folder.path / "backend-logins"
-    if not file.exists():
-        passwords: Mapping[str, str] = {UPLINK: folder.secrets.uplink, DOWNLINK: folder.secrets.downlink}
-        write_private(file, "".join(login(user, password) for user, password in passwords.items()))
+    write_private(file, "".join(lines))
     return file
+
+
+def _units_among(logins: Path) -> str:
+    """Give the units' lines of the last start: until the registry is asked they are admitted as before."""
+    if not logins.exists():
+        return ""
+    lines = logins.read_text(encoding="ascii").splitlines(keepends=True)
+    return "".join(line for line in lines if line[0].isdigit())
 
 
 def _allow_connections() -> None:

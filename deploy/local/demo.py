@@ -46,15 +46,16 @@ class Options:
     """What the person at the command line wants."""
 
     units: int
+    gateways: int
     interval_s: float
     duration_s: float | None
     json: Path | None
     began: datetime
 
 
-def serve(folder: Folder, account: Account, tenancy: Tenancy, progress: Progress) -> int:
+def serve(gateways: int, folder: Folder, account: Account, tenancy: Tenancy, progress: Progress) -> int:
     """Run the system without a fleet until somebody asks for the end."""
-    with up(folder, account, tenancy, progress) as stack:
+    with up(folder, account, tenancy, progress, gateways=gateways) as stack:
         _introduce(stack, progress)
         while not progress.pause(LOOK_S):
             stack.tend()
@@ -69,9 +70,9 @@ def show(options: Options, folder: Folder, account: Account, tenancy: Tenancy, p
         fleet = ("--units", str(options.units), "--seed", SEED, "--interval", interval)
         step("registry", "import", "-", env=environment, stdin=step("simulator", "roster", *fleet, env={}))
 
-    with up(folder, account, tenancy, progress, enrol) as stack:
+    with up(folder, account, tenancy, progress, gateways=options.gateways, enrol=enrol) as stack:
         with psycopg.connect(stack.database, autocommit=True) as conn:
-            run = Run(stack, progress, Observer(conn, stack.health_port, options.began), options)
+            run = Run(stack, progress, Observer(conn, stack.health_ports, options.began), options)
             with run.fleet() as fleet:
                 _introduce(stack, progress)
                 run.watch()

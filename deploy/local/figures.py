@@ -1,9 +1,9 @@
-"""How the system does, asked from outside: the gateway's metrics and the database."""
+"""How the system does, asked from outside: the gateways' metrics and the database."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -63,30 +63,29 @@ class Meter:
 class Observer:
     """Looks at one run."""
 
-    def __init__(self, conn: psycopg.Connection[Any], health_port: int, since: datetime) -> None:
+    def __init__(self, conn: psycopg.Connection[Any], health_ports: Sequence[int], since: datetime) -> None:
         self._conn = conn
-        self._port = health_port
-        self._meter = Meter()
+        self._meters = {port: Meter() for port in health_ports}
         self._since = since
 
     def look(self) -> Figures:
         """Tell how the system does now; a gateway that is away leaves its figures as they were."""
-        samples = metrics(self._port)
-        if samples:
-            self._meter.read(samples, time.monotonic())
-        totals = self._meter.totals
+        for port, meter in self._meters.items():
+            if samples := metrics(port):
+                meter.read(samples, time.monotonic())
+        heard = [meter for meter in self._meters.values() if meter.totals]
         return Figures(
             units_online=self._value(SQL.units_online),
-            heartbeats_per_s=self._meter.rate if totals else 0.0,
-            stored=round(totals.get(NEW, 0)),
-            duplicates=round(totals.get(REPEATED, 0)),
+            heartbeats_per_s=sum(meter.rate for meter in heard),
+            stored=round(sum(meter.totals[NEW] for meter in heard)),
+            duplicates=round(sum(meter.totals[REPEATED] for meter in heard)),
             dead_letters=self._value(SQL.dead_letters, since=self._since),
             commands=dict(self._conn.execute(SQL.commands, {"since": self._since}).fetchall()),
         )
 
     def idle(self) -> bool:
-        """Whether the gateway answers and holds nothing unacknowledged."""
-        return metrics(self._port).get(UNACKNOWLEDGED) == 0
+        """Whether every gateway answers and holds nothing unacknowledged."""
+        return all(metrics(port).get(UNACKNOWLEDGED) == 0 for port in self._meters)
 
     def received(self) -> list[Key]:
         """Name every heartbeat that was stored in this run, as often as it was."""

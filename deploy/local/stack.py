@@ -1,10 +1,10 @@
-"""The whole system on this machine: both servers, the schema, an administrator, a gateway and the API."""
+"""The whole system on this machine: both servers, the schema, an administrator, gateways and the API."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from deploy.local import broker, logins, postgres, web
 from deploy.local.account import Account
 from deploy.local.children import Children, Watched, step, told
 from deploy.local.folder import Folder
+from deploy.local.gateways import gateways as plan
 from deploy.local.installation import ensure_broker
 from deploy.local.logins import Follower
 from deploy.local.postgres import Role
@@ -46,7 +47,7 @@ class Stack:
     environment: Mapping[str, str]
     database: str
     api_port: int
-    health_port: int
+    health_ports: Sequence[int]
     token: str
     follower: Follower
 
@@ -58,21 +59,27 @@ class Stack:
 
 @contextmanager
 def up(
-    folder: Folder, account: Account, tenancy: Tenancy, progress: Progress, enrol: Enrol | None = None
+    folder: Folder,
+    account: Account,
+    tenancy: Tenancy,
+    progress: Progress,
+    *,
+    gateways: int,
+    enrol: Enrol | None = None,
 ) -> Iterator[Stack]:
     """Start everything, each when what it stands on is there, and end it in reverse; `enrol` brings units."""
     children = Children(folder, tenancy, progress.say)
+    planned = plan(folder, gateways)
     ensure_broker(progress.say)
     with ExitStack() as stack:
         with progress.step("PostgreSQL"):
             database = stack.enter_context(postgres.serve(folder, account))
             stack.enter_context(children.watch("postgres", database.child))
         with progress.step("Mosquitto"):
-            mqtt = stack.enter_context(broker.serve(folder, account))
+            mqtt = stack.enter_context(broker.serve(folder, account, [one.name for one in planned]))
             stack.enter_context(children.watch("mosquitto", mqtt.child))
         with progress.step("Schema"):
             step("storage", "migrate", env={"HELIOGRAPH_DATABASE_URL": database.url(Role.OWNER)})
-        health_port = folder.port("health")
         api_port = folder.port("api", wish=int(os.environ.get(HTTP_PORT) or API_PORT))
         serving = {"HELIOGRAPH_DATABASE_URL": database.url(), HTTP_PORT: str(api_port)}
         environment = {
@@ -80,9 +87,10 @@ def up(
             "HELIOGRAPH_BROKER_URL": mqtt.url,
             "HELIOGRAPH_MASTER_SECRETS": folder.secrets.master_secrets,
         }
-        gateway = stack.enter_context(
-            children.serve("gateway", ["gateway"], environment | _gateway_extras(folder, health_port))
-        )
+        started = [
+            stack.enter_context(children.serve(one.name, one.words, environment | one.environment(folder)))
+            for one in planned
+        ]
         api = stack.enter_context(children.serve("api", ["api"], serving))
         with progress.step(f"Administrator {ADMINISTRATOR}"):
             token = _token(database.url(), environment)
@@ -90,11 +98,12 @@ def up(
             with progress.step("Units enrolled"):
                 enrol(environment)
         with progress.step("Broker logins"):
-            refresh = partial(_refresh_logins, folder, account, mqtt, environment)
+            refresh = partial(_refresh_logins, account, mqtt, environment)
             follower = stack.enter_context(logins.follow(database.url(), refresh, progress.say))
             progress.wait(follower.refreshed.is_set, READY_S)
-        with progress.step("Gateway"):
-            _ready(gateway, health_port, progress)
+        with progress.step("Gateway" if gateways == 1 else f"{gateways} gateways"):
+            for one, watched in zip(planned, started, strict=True):
+                _ready(watched, one.health_port, progress)
         with progress.step("API"):
             _ready(api, api_port, progress)
         tenancy.announce(f"http://127.0.0.1:{api_port}")
@@ -104,18 +113,10 @@ def up(
             environment=environment,
             database=database.url(),
             api_port=api_port,
-            health_port=health_port,
+            health_ports=[one.health_port for one in planned],
             token=token,
             follower=follower,
         )
-
-
-def _gateway_extras(folder: Folder, health_port: int) -> dict[str, str]:
-    return {
-        "HELIOGRAPH_BROKER_UPLINK_PASSWORD": folder.secrets.uplink,
-        "HELIOGRAPH_BROKER_DOWNLINK_PASSWORD": folder.secrets.downlink,
-        "HELIOGRAPH_HEALTH_PORT": str(health_port),
-    }
 
 
 def _token(database: str, environment: Mapping[str, str]) -> str:
@@ -130,11 +131,9 @@ def _token(database: str, environment: Mapping[str, str]) -> str:
     return token
 
 
-def _refresh_logins(
-    folder: Folder, account: Account, mqtt: broker.Server, environment: Mapping[str, str]
-) -> None:
+def _refresh_logins(account: Account, mqtt: broker.Server, environment: Mapping[str, str]) -> None:
     """Write the broker's password file anew and have it read."""
-    files = ("--file", mqtt.logins, "--with", broker.backend_logins(folder))
+    files = ("--file", mqtt.logins, "--with", mqtt.backend)
     step("registry", "broker-logins", *files, "--owner", account.name, env=environment)
     mqtt.reload()
 

@@ -18,6 +18,7 @@ from runtime.errors import Conflict
 LOCK = "lock"
 RECORD = "run.json"
 STOP_ORDER = ("fleet", "api", "gateway", "mosquitto", "postgres")
+"""By the first word of a child's name: there may be several gateways."""
 
 
 class AlreadyRunning(Conflict):
@@ -78,7 +79,7 @@ def sole(folder: Folder) -> Iterator[Tenancy]:
 
 def _end_leftovers(record: Path) -> None:
     children = _read(record).get("children", {})
-    for name in sorted(children, key=STOP_ORDER.index):
+    for name in sorted(children, key=lambda name: STOP_ORDER.index(name.partition("-")[0])):
         end(Identity(**children[name]), FAST_SHUTDOWN if name == "postgres" else POLITELY)
     record.unlink(missing_ok=True)
 

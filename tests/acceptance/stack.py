@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,6 @@ class Stack:
 
     def refresh_logins(self) -> None:
         """Tell the broker who is enrolled."""
-        backend = broker.backend_logins(self.folder)
         account = servers_account()
         self.run(
             "registry",
@@ -127,7 +126,7 @@ class Stack:
             "--owner",
             account.name,
             "--with",
-            backend,
+            self.mqtt.backend,
         )
         self.mqtt.reload()
 
@@ -174,14 +173,16 @@ def following(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
-def running(serve_database: ServeDatabase = postgres.serve) -> Iterator[Stack]:
-    """Run a stack in a folder of its own until the block ends."""
+def running(
+    gateways: Sequence[str] = (broker.UPLINK,), serve_database: ServeDatabase = postgres.serve
+) -> Iterator[Stack]:
+    """Run a stack in a folder of its own, whose broker admits these gateways, until the block ends."""
     account = servers_account()
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp"))
         folder = open_folder(Path(home), account)
         database = stack.enter_context(serve_database(folder, account))
-        mqtt = stack.enter_context(broker.serve(folder, account))
+        mqtt = stack.enter_context(broker.serve(folder, account, gateways))
         system = Stack(folder, database, mqtt)
         system.run("storage", "migrate")
         system.refresh_logins()

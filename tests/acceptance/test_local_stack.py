@@ -166,7 +166,8 @@ def test_the_demo_runs_compares_and_ends(who: str, request: pytest.FixtureReques
     place: Place = request.getfixturevalue(who)
     report = place.home / "out.json"
 
-    launcher = place.launch("demo", "--duration", "10", "--interval", "2", "--json", str(report))
+    words = ("--duration", "10", "--interval", "2", "--gateways", "2", "--json", str(report))
+    launcher = place.launch("demo", *words)
     place.wait_until_up(launcher)
     children = place.children()
     assert until(lambda: launcher.ended is not None, UP_S), launcher.last_words(30)
@@ -177,7 +178,7 @@ def test_the_demo_runs_compares_and_ends(who: str, request: pytest.FixtureReques
     assert told["heartbeats_unexpected"] == told["heartbeats_doubled"] == 0
     assert told["commands"]["confirmed"] >= 3
     assert told["seconds_to_first_heartbeat"] > 0
-    assert children.keys() >= {"postgres", "mosquitto", "gateway", "api"}
+    assert children.keys() >= {"postgres", "mosquitto", "gateway-0-49", "gateway-50-99", "api"}
     assert not [name for name, child in children.items() if child.alive]
     assert not (place.state / "run.json").exists()
 
@@ -267,12 +268,12 @@ def test_what_is_far_over_the_wire_s_limit_reaches_the_gateway_and_is_told(runni
 
 
 def test_a_gateway_that_dies_comes_again(running: Place) -> None:
-    before = running.children()["gateway"]
+    before = running.children()["gateway-0-99"]
     os.kill(before.pid, signal.SIGKILL)
 
     def is_back() -> bool:
-        answer = web.ask(running.port("health"), "GET", "/readyz")
-        return running.children()["gateway"] != before and answer is not None and answer.ok
+        answer = web.ask(running.port("health-gateway-0-99"), "GET", "/readyz")
+        return running.children()["gateway-0-99"] != before and answer is not None and answer.ok
 
     assert until(is_back, 30)
 

@@ -14,7 +14,10 @@ from protocol.messages import CommandKind, PresenceState
 from registry import lifecycle
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level
+from telemetry import fates
+from telemetry.dead_letters import State as Letter
 from telemetry.heartbeats import MODES
+from telemetry.record import Verdict
 
 SCHEMA = (Path(__file__).resolve().parents[2] / "storage" / "schema.sql").read_text(encoding="utf-8")
 
@@ -29,6 +32,8 @@ SCHEMA = (Path(__file__).resolve().parents[2] / "storage" / "schema.sql").read_t
         ("unit_intent_desired_is_known: CHECK", WISHED_MODES),
         ("unit_status_mode_is_known: CHECK", MODES),
         ("unit_status_presence_is_known: CHECK", PresenceState),
+        ("dead_letter_fate_state_is_known: CHECK", set(Letter) - {Letter.OPEN}),
+        ("dead_letter_fate_verdict_is_known: CHECK", Verdict),
         ("DOMAIN lifecycle AS text: CHECK", Lifecycle),
         ("DOMAIN permission_level AS text: CHECK", Level),
     ],
@@ -42,6 +47,7 @@ def test_the_database_admits_exactly_the_words_of_the_code(rule: str, words: Ite
 def test_every_state_has_its_moves() -> None:
     assert set(MOVES) == set(State)
     assert set(lifecycle.MOVES) == set(Lifecycle)
+    assert set(fates.MOVES) == set(Letter)
 
 
 def test_nothing_leaves_the_end_of_a_command_but_late_evidence() -> None:

@@ -14,11 +14,14 @@ OWNERS: Mapping[str, set[str]] = {
     "registry": {
         "entity", "unit", "unit_entity", "lifecycle_change", "account", "api_token", "audit", "idempotency"
     },
-    "telemetry": {"unit_status", "unit_life", "unit_sequence", "heartbeat", "dead_letter"},
+    "telemetry": {
+        "unit_status", "unit_life", "unit_sequence", "unit_doubt", "unit_alert", "unit_missing",
+        "fleet_missing", "heartbeat", "dead_letter", "dead_letter_fate", "dead_letter_overflow",
+    },
     "commands": {"unit_intent", "command", "command_event"},
 }  # fmt: skip
-WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched"}
-"""Of one engine only, and out of reach for the application: functions of the schema keep them."""
+WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "heartbeat_summing", "unit_past"}
+"""Functions of the schema keep them, and the application does not write them."""
 
 OF_THE_MIGRATOR = {"storage/schema.sql", "storage/grants.sql"}
 """SQL that no module runs by name."""

@@ -25,6 +25,7 @@ LISTS = [
     "/v1/tokens",
     "/v1/dead-letters",
     "/v1/dead-letters/strangers",
+    "/v1/dead-letters/overflow",
 ]
 TEXTS = [
     "'; DROP TABLE unit; --",
@@ -95,6 +96,8 @@ async def test_a_forged_cursor_is_held_to_the_same_bounds(here: Site) -> None:
         ("/v1/tokens", "AfterToken", {"id": -1}),
         ("/v1/dead-letters", "BeforeDeadLetter", {"id": "x"}),
         ("/v1/dead-letters/strangers", "BeforeStranger", {"last_at": beat["at"], "imei": "\u0000"}),
+        ("/v1/dead-letters/overflow", "AfterOverflow", {"imei": "\u0000", "reason": "x"}),
+        ("/v1/dead-letters/overflow", "AfterOverflow", {"imei": None, "reason": "a\u0000b"}),
         (COMMANDS, "BeforeCommand", {"id": 7}),
         (f"{UNIT}/heartbeats", "BeforeHeartbeat", beat | {"seq": 2**63}),
         (f"{UNIT}/heartbeats", "BeforeHeartbeat", beat | {"since": "2026-06-01T12:00:00"}),
@@ -143,6 +146,8 @@ async def test_odd_texts_are_harmless_wherever_they_stand(here: Site) -> None:
                 headers={"Authorization": f"Bearer {token}"},
             ),
             await here.post(COMMANDS, token, {"kind": "ping", "reason": text}),
+            await here.post("/v1/dead-letters/replay", token, {"reason": text, "filter": {"all": True}}),
+            await here.post("/v1/dead-letters/discard", token, {"reason": "x", "filter": {"imei": text}}),
             await here.post("/v1/entities", token, {"name": text}),
             await here.post("/v1/tokens", token, {"name": text}),
             await here.post("/v1/tokens", token, {"name": "n", "email": text}),

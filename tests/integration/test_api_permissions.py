@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, product
 from typing import Any
@@ -14,7 +14,8 @@ from protocol.reasons import Reason
 from registry.permissions import Level, Scope
 from runtime import clock
 from runtime.settings import Database
-from telemetry import dead_letters
+from telemetry import alerts, dead_letters
+from telemetry.alerts import Finding, Kind
 from telemetry.dead_letters import Loss
 from tests.calling import FOREIGN, OWN, Site, problem, site, unit_of
 
@@ -26,6 +27,7 @@ class Rule:
     level: Level | None
     success: int = 200
     everywhere: bool = False
+    query: dict[str, str] | None = None
     body: dict[str, Any] | None = None
 
     def status(self, level: Level, scope: Scope, entity_id: int, *, bound: bool) -> int:
@@ -38,6 +40,8 @@ class Rule:
 
 
 PING = {"kind": "ping", "reason": "matrix"}
+WHY = {"reason": "matrix"}
+MANY = {"reason": "matrix", "filter": {"all": True}}
 OPEN = Rule(level=None)
 READ = Rule(level=Level.OVERVIEW)
 LOSSES = Rule(level=Level.ADMIN, everywhere=True)
@@ -45,9 +49,15 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units"): READ,
     ("GET", "/v1/units/{unit}"): READ,
     ("GET", "/v1/units/{unit}/heartbeats"): READ,
+    ("GET", "/v1/units/{unit}/heartbeats.csv"): READ,
+    ("GET", "/v1/units/{unit}/series"): replace(READ, query={"readings": "battery_v"}),
     ("GET", "/v1/units/{unit}/holes"): READ,
     ("GET", "/v1/fleet/holes"): READ,
     ("GET", "/v1/units/{unit}/reliability"): READ,
+    ("GET", "/v1/alerts"): READ,
+    ("GET", "/v1/units/{unit}/alerts"): READ,
+    ("POST", "/v1/alerts/{alert_id}/resolve"): Rule(level=Level.TECHNICAL, body=WHY),
+    ("POST", "/v1/units/{unit}/lives"): Rule(level=Level.TECHNICAL, success=201, body=WHY),
     ("GET", "/v1/units/{unit}/commands"): READ,
     ("POST", "/v1/units/{unit}/commands"): Rule(level=Level.TECHNICAL, success=202, body=PING),
     ("GET", "/v1/commands/{command_id}"): READ,
@@ -58,7 +68,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/v1/tokens/{token_id}"): Rule(level=Level.OVERVIEW, success=204),
     ("GET", "/v1/dead-letters"): LOSSES,
     ("GET", "/v1/dead-letters/strangers"): LOSSES,
+    ("GET", "/v1/dead-letters/overflow"): LOSSES,
     ("GET", "/v1/dead-letters/{number}"): LOSSES,
+    ("POST", "/v1/dead-letters/replay"): replace(LOSSES, success=202, body=MANY),
+    ("POST", "/v1/dead-letters/discard"): replace(LOSSES, body=MANY),
+    ("POST", "/v1/dead-letters/{number}/replay"): replace(LOSSES, success=202, body=WHY),
+    ("POST", "/v1/dead-letters/{number}/discard"): replace(LOSSES, body=WHY),
     ("GET", "/problems/{slug}"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
@@ -71,19 +86,31 @@ CALLERS = [(level, scope) for level in Level for scope in (None, frozenset({OWN}
 async def full(database: Database) -> AsyncIterator[Site]:
     """Give a site where there is one of everything."""
     async with site(database) as opened:
+        await lose(opened, b"?")
         async with opened.pool.transaction() as conn:
-            loss = Loss(
-                topic="t",
-                imei=None,
-                unit_id=None,
-                reason=Reason.NOT_JSON,
-                path="",
-                detail="",
-                body=b"?",
-                received_at=clock.now(),
-            )
-            await dead_letters.keep(conn, [loss], gateway="g")
+            findings = [Finding(unit_id, Kind.TWO_UNITS, {}) for unit_id in (1, 2)]
+            await alerts.raise_all(conn, findings, now=clock.now())
+        for unit_id in (1, 2):
+            await opened.reports(unit_id)
         yield opened
+
+
+async def lose(full: Site, body: bytes) -> int:
+    """Make a dead letter and give its number."""
+    loss = Loss(
+        topic="t",
+        imei=None,
+        unit_id=None,
+        reason=Reason.NOT_JSON,
+        path="",
+        detail="",
+        body=body,
+        received_at=clock.now(),
+    )
+    async with full.pool.transaction() as conn:
+        await dead_letters.keep(conn, [loss], gateway="g")
+        [newest] = await dead_letters.page(conn, limit=1)
+    return newest.id
 
 
 async def test_a_route_without_a_rule_does_not_exist(full: Site) -> None:
@@ -106,9 +133,14 @@ async def test_every_caller_gets_what_the_rules_say_and_nothing_else(full: Site)
         if route == ("DELETE", "/v1/tokens/{token_id}"):
             continue  # bound to an account and not to an entity: below
         ordered = await full.post(f"/v1/units/{unit_of(entity_id)}/commands", system, PING)
-        target = {"unit": unit_of(entity_id), "command_id": ordered.json()["id"]}
+        raised = await full.get(f"/v1/units/{unit_of(entity_id)}/alerts", system)
+        target = {
+            "unit": unit_of(entity_id),
+            "command_id": ordered.json()["id"],
+            "alert_id": raised.json()["items"][-1]["id"],
+        }
         call = partial(_call, full, route, rule, target, names)
-        bound = "{unit}" in route[1] or "{command_id}" in route[1]
+        bound = any(f"{{{name}}}" in route[1] for name in target)
         expected = [(token, "nobody", rule.success if rule.level is None else 401) for token in strangers]
         expected += [
             (token, f"{level} {scope}", rule.status(level, scope, entity_id, bound=bound))
@@ -128,14 +160,15 @@ async def _call(
     full: Site,
     route: tuple[str, str],
     rule: Rule,
-    target: dict[str, str],
+    target: dict[str, Any],
     names: count[int],
     token: str | None,
 ) -> int:
     method, path = route
-    where = path.format(**target, number=1, slug="invalid")
+    number = await lose(full, b"%d" % next(names)) if "{number}" in path else 0  # each is decided once
+    where = path.format(**target, number=number, slug="invalid")
     if rule.body is None:
-        return (await full.ask(method, where, token)).status_code
+        return (await full.ask(method, where, token, params=rule.query)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})
     return (await full.post(where, token, body)).status_code
 

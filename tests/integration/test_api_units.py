@@ -54,6 +54,8 @@ async def test_a_unit_that_never_spoke_is_shown_with_what_is_known(here: Site) -
         "presence": {"state": "never", "reason": "never_heard", "since": None, "next_expected_at": None},
         "clock": {"state": "unknown", "skew_s": None},
         "reported": None,
+        "alerts": [],
+        "suspected_clone": False,
     }
     assert by_imei == by_serial | {"enrolled_at": enrolled_at}
 

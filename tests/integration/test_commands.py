@@ -28,8 +28,9 @@ from registry.units import Unit
 from runtime.errors import Forbidden, Invalid
 from runtime.settings import Commands, Database
 from storage.pool import Pool, open_pool
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments, record
+from telemetry.record import record
 from tests.builders import MASTER, a_caller, a_deed, a_newcomer, an_imei, keys
 
 SETTINGS = Commands()
@@ -92,7 +93,7 @@ class System:
             arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=True)
         await Days(self.pool).ensure(moments([arrival]))
         async with self.pool.transaction() as conn:
-            recorded = await record(conn, [arrival], gateway="g", now=now)
+            recorded = await record(conn, [arrival], now=now)
             beats = [report.heartbeat for report in recorded.reports]
             return await observe(
                 conn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
+from gateway import metrics
 from gateway.ingest import Ingest
 from gateway.session import Delivery, Session
 from gateway.watchdog import STALL_S
@@ -46,10 +48,12 @@ class FakeSession:
     """A connection that only remembers what was acknowledged."""
 
     acknowledged: list[int] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
     resumed: int = 0
 
     def acknowledge(self, packet_ids: list[int]) -> None:
         self.acknowledged += packet_ids
+        self.batches.append(len(packet_ids))
 
     def resume(self) -> None:
         self.resumed += 1
@@ -73,7 +77,7 @@ class Bench:
         where = topic(an_imei(unit), Channel.HEARTBEAT)
         session = cast("Session", self.session)
         return self.ingest.take(
-            Delivery(session, self.packet_id, where, body, retained=False, again=False, fault=fault)
+            [Delivery(session, self.packet_id, where, body, retained=False, again=False, fault=fault)]
         )
 
     async def acknowledged(self, number: int) -> list[int]:
@@ -92,9 +96,9 @@ class Bench:
             return await (await conn.execute("SELECT count(*) AS n FROM heartbeat")).fetchone()
 
 
-def beat(seq: int) -> bytes:
+def beat(seq: int, *, boot: int = 1) -> bytes:
     """Build a heartbeat's body."""
-    return codec.encode(Heartbeat(life=1, boot=1, seq=seq, mode=Mode.ENABLED, epoch=0, readings={}))
+    return codec.encode(Heartbeat(life=1, boot=boot, seq=seq, mode=Mode.ENABLED, epoch=0, readings={}))
 
 
 @asynccontextmanager
@@ -167,6 +171,21 @@ async def test_a_full_window_says_stop_and_an_emptied_one_says_go_on(database: D
         assert room == [True] * 4 + [False] * 2
         await bench.acknowledged(6)
         assert bench.session.resumed >= 1
+        assert bench.give(beat(7))
+
+
+async def test_a_large_message_counts_by_its_size_in_window_and_batch(database: Database) -> None:
+    """R5, R6: hundreds of oversized ones in one transaction are more than the database takes at once."""
+    large = b"{" + b" " * 60 * 1024
+    settings = SETTINGS.model_copy(update={"gateway_window": 300, "gateway_batch_rows": 100})
+    async with running(database, settings) as bench:
+        room = [bench.give(large) for _ in range(6)]
+
+        await bench.acknowledged(6)
+
+        assert room == [True] * 4 + [False] * 2
+        assert bench.session.batches == [2, 2, 2]
+        assert bench.give(beat(1))
 
 
 async def test_nothing_is_acknowledged_while_the_database_does_not_answer(database: Database) -> None:
@@ -270,3 +289,60 @@ async def test_what_a_new_session_brings_is_live_and_what_a_kept_one_brings_may_
             told = await status.of_units(conn, [1, 2])
     assert (told[1].live_contact_at is None, told[1].reported_live) == (True, False)
     assert (told[2].live_contact_at is None, told[2].reported_live) == (False, True)
+
+
+async def test_what_leaps_is_a_dead_letter_with_its_bytes_and_every_message_has_one_verdict(
+    database: Database,
+) -> None:
+    """R4; of a backlog only the entry is lost, and is pointed to where it stood when it was sent."""
+    entries = (
+        b'[{"seq":0},{"seq":7,"boot":900000,"mode":"enabled","epoch":0},{"seq":1,"mode":"enabled","epoch":0}]'
+    )
+    with_backlog = beat(3)[:-1] + b',"backlog":' + entries + b"}"
+    before = figures()
+    async with running(database) as bench:
+        for body in (beat(2), beat(2), beat(9, boot=900_000), with_backlog):
+            bench.give(body)
+        await bench.acknowledged(4)
+
+        async with bench.pool.transaction() as conn:
+            letters = {letter.path: letter for letter in await dead_letters.page(conn, limit=9)}
+        assert await bench.count() == {"n": 3}
+    assert {path: letter.reason for path, letter in letters.items()} == {
+        "/boot": Reason.COUNTER_JUMP,
+        "/backlog/0": Reason.INVALID_BACKLOG_ENTRY,
+        "/backlog/1": Reason.COUNTER_JUMP,
+    }
+    assert letters["/boot"].body == beat(9, boot=900_000)
+    assert json.loads(letters["/backlog/1"].body) == {
+        "seq": 7,
+        "boot": 900_000,
+        "mode": "enabled",
+        "epoch": 0,
+    }
+    assert all(letter.unit_id for letter in letters.values())
+    assert {name: after - before.get(name, 0) for name, after in figures().items()} == {
+        "received": 4,
+        "stored": 2,
+        "duplicate": 1,
+        "dead_letter": 1,
+        "new": 3,
+        "repeated": 1,
+        "counter_jump": 2,
+        "raised": 1,
+    }
+
+
+def figures() -> dict[str, float]:
+    """Give what the gateway has counted."""
+    verdicts = {
+        verdict: metrics.VERDICTS.labels(verdict) for verdict in ("stored", "duplicate", "dead_letter")
+    }
+    kinds = {kind: metrics.HEARTBEATS.labels(kind) for kind in ("new", "repeated")}
+    counters = {"received": metrics.RECEIVED, **verdicts, **kinds}
+    counters["counter_jump"] = metrics.DEAD_LETTERS.labels("counter_jump")
+    counters["raised"] = metrics.ALERTS.labels("counter_jump")
+    return {
+        name: next(sample.value for metric in counter.collect() for sample in metric.samples)
+        for name, counter in counters.items()
+    }

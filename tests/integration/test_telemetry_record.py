@@ -17,11 +17,12 @@ from registry import enrolment
 from runtime.settings import Database
 from storage.pool import Pool, open_pool
 from telemetry import dead_letters, heartbeats, status
+from telemetry.arrivals import Arrival, moments
 from telemetry.clocks import ClockState
 from telemetry.dead_letters import Loss
 from telemetry.partitions import Days
 from telemetry.presence import State, Why
-from telemetry.record import Arrival, Recorded, Verdict, moments, record
+from telemetry.record import Recorded, Verdict, record
 from tests.builders import NOON, a_deed, a_newcomer, an_imei, keys
 
 UNIT = 1
@@ -58,10 +59,12 @@ def arrival(message: Any, *, unit_id: int = UNIT, minute: int = 0, live: bool = 
 
 
 async def take(pool: Pool, *arrivals: Arrival) -> Recorded:
-    """Record arrivals in one batch."""
+    """Record arrivals in one batch, and keep what was lost."""
     await Days(pool).ensure(moments(arrivals))
     async with pool.transaction() as conn:
-        return await record(conn, arrivals, gateway="gateway-0-99", now=NOON)
+        recorded = await record(conn, arrivals, now=NOON)
+        await dead_letters.keep(conn, recorded.losses, gateway="gateway-0-99")
+        return recorded
 
 
 async def stored(pool: Pool, unit_id: int = UNIT) -> list[heartbeats.Heartbeat]:
@@ -96,6 +99,17 @@ async def test_a_heartbeat_is_stored_and_becomes_the_status(pool: Pool) -> None:
     assert now.contact_at == NOON
 
 
+async def test_lives_first_heard_in_one_batch_stand_in_the_order_of_their_arrival(pool: Pool) -> None:
+    spoken = [9, 2**32 - 1, 1, 5, 3]
+
+    await take(pool, *(arrival(beat(1, life=life)) for life in spoken))
+
+    async with pool.transaction() as conn:
+        cursor = await conn.execute("SELECT life FROM unit_life WHERE unit_id = 1 ORDER BY ordinal")
+        assert [row["life"] for row in await cursor.fetchall()] == spoken
+    assert (await standing(pool)).life == len(spoken)
+
+
 async def test_a_heartbeat_counts_once_however_often_it_arrives(pool: Pool) -> None:
     first = await take(pool, arrival(beat(1)), arrival(beat(1)), arrival(beat(2)))
     again = await take(pool, arrival(beat(2)), arrival(beat(1), minute=1))
@@ -107,7 +121,7 @@ async def test_a_heartbeat_counts_once_however_often_it_arrives(pool: Pool) -> N
 
 
 async def test_numbers_far_apart_and_at_block_edges_are_kept_apart(pool: Pool) -> None:
-    numbers = [1, 1023, 1024, 1025, 2047, 2048, 2**32 - 1]
+    numbers = [1, 1023, 1024, 1025, 2047, 2048, 1_002_047, 1_002_048]
 
     first = await take(pool, *(arrival(beat(number)) for number in numbers))
     again = await take(pool, *(arrival(beat(number)) for number in numbers))

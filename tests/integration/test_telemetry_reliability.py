@@ -12,8 +12,9 @@ from registry import units
 from runtime import clock
 from runtime.settings import Database
 from telemetry import reliability
+from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
-from telemetry.record import Arrival, moments, record
+from telemetry.record import record
 from telemetry.reliability import Reliability
 from tests.calling import FOREIGN, OWN, Site, problem, site, unit_of
 
@@ -42,7 +43,7 @@ async def hear(here: Site, *contacts: datetime, backlog: int = 0, clock_off: tim
         arrivals.append(Arrival(unit_id=1, message=said, received_at=at, live=True))
     await Days(here.pool).ensure(moments(arrivals))
     async with here.pool.transaction() as conn:
-        await record(conn, arrivals, gateway="g", now=NOW)
+        await record(conn, arrivals, now=NOW)
 
 
 async def found(here: Site, days: int) -> Reliability:

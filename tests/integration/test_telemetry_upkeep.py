@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -51,11 +52,18 @@ async def store(pool: Pool, beats: Sequence[Heartbeat]) -> None:
         await heartbeats.append(conn, beats)
 
 
+async def step(pool: Pool, most: int = 5_000) -> int | None:
+    """Take one step in summing up all hours that are over."""
+    async with pool.transaction() as conn:
+        return await upkeep.roll_up(conn, before=NOW.replace(minute=0), most=most)
+
+
 async def roll_up(pool: Pool, database: Database) -> None:
     """Do what the engine does by itself or has done by us, now."""
     async with pool.transaction() as conn:
         here = await engine.present(conn)
-        await upkeep.roll_up(conn, before=NOW + timedelta(days=1))
+    while await step(pool):
+        pass
     if here is Engine.TIMESCALE:
         async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
             await owner.execute("CALL refresh_continuous_aggregate('heartbeat_hourly', NULL, NULL)")
@@ -91,6 +99,21 @@ async def test_late_heartbeats_correct_hours_that_were_summed_up(pool: Pool, dat
     assert await hours(pool) == [(last_week, 1, 1, 11.0, 11.0, 11.0), (HOUR, 2, 2, 12.0, 14.0, 26.0)]
 
 
+async def test_readings_beyond_all_sums_spoil_no_hour(pool: Pool, database: Database) -> None:
+    """One unit's nonsense would otherwise stop the summing up of the whole fleet, for ever."""
+    absurd = [beat(seq, HOUR)._replace(readings={"energy_wh": 1.7e308}) for seq in (1, 2)]
+    await store(pool, [*absurd, beat(3, HOUR, 12.0)])
+
+    before = await hours(pool)
+    await roll_up(pool, database)
+
+    assert before == [(HOUR, 3, 1, 12.0, 12.0, 12.0)]
+    assert await hours(pool) == before
+    async with pool.transaction() as conn:
+        [_, *kept] = await heartbeats.of_unit(conn, 1, since=HOUR, until=NOW, limit=9)
+    assert [one.readings for one in kept] == [{"energy_wh": 1.7e308}] * 2
+
+
 async def test_an_hour_without_heartbeats_has_no_row(pool: Pool, database: Database) -> None:
     await store(pool, [beat(1, HOUR), beat(2, HOUR + timedelta(hours=2))])
     await roll_up(pool, database)
@@ -98,19 +121,49 @@ async def test_an_hour_without_heartbeats_has_no_row(pool: Pool, database: Datab
     assert [row[0] for row in await hours(pool)] == [HOUR, HOUR + timedelta(hours=2)]
 
 
-async def test_notes_are_taken_in_bounded_bites_until_none_is_left(pool: Pool) -> None:
+async def test_notes_are_taken_in_bounded_bites_until_none_is_left(pool: Pool, database: Database) -> None:
     async with pool.transaction() as conn:
         if await engine.present(conn) is Engine.TIMESCALE:
             pytest.skip("the continuous aggregate keeps its own notes")
+    await roll_up(pool, database)
     await store(pool, [beat(number, HOUR - timedelta(hours=number)) for number in range(1, 6)])
 
-    taken = []
-    for _ in range(4):
-        async with pool.transaction() as conn:
-            taken.append(await upkeep.roll_up(conn, before=NOW, most=2))
-
-    assert taken == [2, 2, 1, 0]
+    assert [await step(pool, most=2) for _ in range(4)] == [2, 2, 1, 0]
     assert len(await hours(pool)) == 5
+
+
+async def test_what_is_stored_while_its_hour_is_summed_up_is_in_the_sum(
+    pool: Pool, database: Database
+) -> None:
+    """Stored before the summing began and committed after it, or stored while it goes on."""
+    async with pool.transaction() as conn:
+        if await engine.present(conn) is Engine.TIMESCALE:
+            pytest.skip("the continuous aggregate keeps its own notes")
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+        await owner.execute(
+            "UPDATE heartbeat_summing SET noted_before = %(hour)s, summed_before = %(hour)s", {"hour": HOUR}
+        )
+    await store(pool, [beat(1, HOUR, 12.0)])
+    async with pool.transaction() as slow:
+        await heartbeats.append(slow, [beat(2, HOUR, 13.0)])
+        stepping = asyncio.create_task(step(pool))
+        await until_waited_for(pool)
+    assert await stepping == 1
+    await store(pool, [beat(3, HOUR, 14.0)])
+
+    told = [await hours(pool)]
+    while await step(pool):
+        told.append(await hours(pool))
+
+    assert len(told) > 3
+    assert all(found == [(HOUR, 3, 3, 12.0, 14.0, 39.0)] for found in told)
+
+
+async def until_waited_for(pool: Pool) -> None:
+    """Wait until somebody waits for a lock that another holds."""
+    async with asyncio.timeout(10), pool.transaction() as conn:
+        while not await value(conn, "SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
 
 
 async def test_two_rounds_at_once_do_not_meet(pool: Pool) -> None:
@@ -118,8 +171,8 @@ async def test_two_rounds_at_once_do_not_meet(pool: Pool) -> None:
         if await engine.present(conn) is Engine.TIMESCALE:
             pytest.skip("TimescaleDB's scheduler runs one refresh at a time")
     async with pool.transaction() as first, pool.transaction() as second:
-        assert await upkeep.roll_up(first, before=NOW) == 0
-        assert await upkeep.roll_up(second, before=NOW) is None
+        assert await upkeep.roll_up(first, before=HOUR) is not None
+        assert await upkeep.roll_up(second, before=HOUR) is None
 
 
 async def test_heartbeats_go_when_their_days_are_over_and_their_hours_stay(
@@ -165,7 +218,7 @@ async def test_what_was_compressed_is_read_as_before_and_takes_late_rows(pool: P
     assert [found.seq for found in page] == [*range(49, 0, -1), 50]
 
 
-@pytest.mark.parametrize("table", ["heartbeat_hour", "heartbeat_touched"])
+@pytest.mark.parametrize("table", ["heartbeat_hour", "heartbeat_touched", "heartbeat_summing"])
 async def test_the_applications_role_cannot_reach_the_sums(pool: Pool, table: str) -> None:
     async with pool.transaction() as conn:
         if await engine.present(conn) is Engine.TIMESCALE:

@@ -66,7 +66,7 @@ class Ground:
 @contextmanager
 def laid(units: int, *, own_server: bool = False) -> Iterator[Ground]:
     """Run a stack with units enrolled; `own_server` when the promise does harm to the database server."""
-    with running(_own if own_server or not _given() else _lent) as stack:
+    with running(serve_database=_own if own_server or not _given() else _lent) as stack:
         password = secrets.token_urlsafe()
         _admit(stack, password)
         rig = bench.Stack(stack.folder, stack.database, stack.mqtt, password)
@@ -105,7 +105,7 @@ def _admit(stack: Stack, password: str) -> None:
     account = servers_account()
     access = stack.mqtt.logins.with_name("access")
     write_private(access, access.read_text(encoding="ascii") + bench.access(), owner=account)
-    backend = broker.backend_logins(stack.folder)
+    backend = stack.mqtt.backend
     lines = "".join(broker.login(user, password) for user in bench.PUBLISHERS)
     write_private(backend, backend.read_text(encoding="ascii") + lines)
     write_private(stack.mqtt.logins, backend.read_text(encoding="ascii"), owner=account)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.nemesis import books, crashes, gateway_kills, memory, outages
+from tests.nemesis import (
+    books,
+    crashes,
+    gateway_kills,
+    leaks,
+    memory,
+    outages,
+    poison,
+    returns,
+    subscriptions,
+    zombies,
+)
 from tests.nemesis.rows import Promise
 
 PROMISES: Mapping[str, Promise] = {
@@ -12,10 +23,15 @@ PROMISES: Mapping[str, Promise] = {
     "R1.points": gateway_kills.at_points,
     "R2": gateway_kills.said_again,
     "R4": books.add_up,
+    "R5": poison.in_every_place,
     "R6": memory.stays_flat,
     "R7": outages.heal,
+    **subscriptions.PROMISES,
+    **zombies.PROMISES,
+    "R10": leaks.seen,
     "R21": crashes.of_the_server,
     "R21.data": crashes.data_full,
     "R21.wal": crashes.journal_full,
     "R22": outages.waits,
+    **returns.PROMISES,
 }

@@ -23,7 +23,7 @@ def test_a_packet_has_a_size_only_when_all_of_it_is_there() -> None:
 
 
 def test_a_length_without_an_end_is_no_packet() -> None:
-    with pytest.raises(ValueError, match="no end"):
+    with pytest.raises(BrokerGone, match="no end"):
         _packet_size(bytearray(b"\x30\xff\xff\xff\xff\x01"), 0)
 
 
@@ -69,3 +69,17 @@ async def test_a_broker_that_sends_nonsense_ends_the_session() -> None:
     session.data_received(b"\xf1\x00")
 
     assert isinstance(await session.ended, BrokerGone)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ours"), ValueError("ours")])
+async def test_a_sink_that_fails_is_not_taken_for_a_broker_that_is_gone(error: Exception) -> None:
+    """R9: a lost connection is waited for; a gateway would come back to the same failure for ever."""
+
+    def sink(_: object) -> bool:
+        raise error
+
+    session = Session(mqtt5.ConnectPacket("gateway-0-99"), sink)
+
+    session.data_received(QOS1)
+
+    assert await session.ended is error

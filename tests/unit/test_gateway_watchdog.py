@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -27,6 +28,23 @@ async def blocks(stop):
 
 asyncio.run(run({
     "watchdog": Watchdog(SimpleNamespace(queued=0, stalled_s=0.0), 2.0).serve, "handler": blocks,
+}, grace=1))
+"""
+
+HOGS = """
+import asyncio, re
+from types import SimpleNamespace
+from gateway import watchdog
+from runtime.services import run
+
+watchdog.TICK_S = 0.2
+
+async def hogs(stop):
+    await asyncio.sleep(0.5)
+    re.match("(a+)+$", "a" * 60 + "b")
+
+asyncio.run(run({
+    "watchdog": watchdog.Watchdog(SimpleNamespace(queued=0, stalled_s=0.0), 2.0).serve, "handler": hogs,
 }, grace=1))
 """
 
@@ -105,6 +123,14 @@ def test_a_process_whose_loop_hangs_ends_and_says_where() -> None:
     assert done.returncode == HUNG
     assert "event_loop_hangs" in done.stdout + done.stderr
     assert "in blocks" in done.stderr
+
+
+def test_a_process_whose_interpreter_is_kept_by_one_call_ends_and_says_where() -> None:
+    """No thread of Python's gets its turn then, not even one that watches."""
+    done = run(HOGS)
+
+    assert done.returncode == -signal.SIGPROF
+    assert "in hogs" in done.stderr
 
 
 def test_a_stalled_process_that_does_not_end_by_itself_is_ended() -> None:

@@ -323,3 +323,80 @@ def test_many_faults_at_once_are_all_named() -> None:
         )
         for name, value in wrong.items()
     )
+
+
+COLONS = "colons"
+"""A field whose value has colons: they alone make a heartbeat take the long way."""
+
+VALUES = st.sampled_from(
+    [
+        *(
+            "1",
+            "0",
+            "-1",
+            "1.0",
+            "1e3",
+            "1e999",
+            "NaN",
+            "Infinity",
+            "true",
+            "null",
+            '"enabled"',
+            '"a:b"',
+            '"\\u0000"',
+        ),
+        *("4294967296", "9" * 400, "[]", "{}", '{"a":1,"a":2}', '{"battery_v":12.8}', '{"battery_v":NaN}'),
+        *(
+            '{"battery_v":1,"battery_v":2}',
+            '{"odd":null,"lvd":true}',
+            '[{"seq":1,"mode":"enabled","epoch":0}]',
+        ),
+    ]
+)
+KEYS = st.sampled_from(
+    [
+        "v",
+        "life",
+        "boot",
+        "seq",
+        "ts",
+        "mode",
+        "epoch",
+        "output",
+        "next_s",
+        "fw",
+        "readings",
+        "backlog",
+        "new",
+        "",
+    ]
+)
+
+
+@given(
+    more=st.lists(st.tuples(KEYS, VALUES), max_size=6),
+    before=st.sampled_from(["", " ", "\ufeff", "\n"]),
+    behind=st.booleans(),
+)
+def test_the_one_pass_for_plain_heartbeats_reads_as_the_long_way_does(
+    more: list[tuple[str, str]], before: str, *, behind: bool
+) -> None:
+    given = [("v", "1"), ("boot", "1"), ("seq", "7"), ("mode", '"enabled"'), ("epoch", "0")]
+    pairs = more + given if behind else given + more
+    body = before + "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
+
+    read, told = outcome(body)
+    long_read, long_told = outcome(body[:-1] + f',"{COLONS}":":::"' + "}")
+
+    assert long_told == told
+    assert {name: value for name, value in long_read.items() if name != COLONS} == read
+
+
+def outcome(body: str) -> tuple[dict[str, Any], Any]:
+    """Give what a heartbeat says, and what of it was lost, or why nothing can be read."""
+    try:
+        decoded = decode(TOPICS[Heartbeat], body.encode())
+    except Unreadable as error:
+        return {}, error.reason
+    assert isinstance(decoded.message, Heartbeat)
+    return decoded.message.model_dump(), decoded.faults

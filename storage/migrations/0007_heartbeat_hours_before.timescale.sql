@@ -1,2 +1,0 @@
--- Nothing to note: no release without the hours ran on this engine.
-SELECT;
