@@ -9,21 +9,8 @@ from deploy import measured
 
 FAULTS = "faults.json"
 COLUMNS = (
-    *(
-        "promise",
-        "tried",
-        "engine",
-        "size",
-        "seed",
-        "n",
-        "kills",
-        "hit",
-        "lost",
-        "doubled",
-        "violations",
-        "seconds",
-    ),
-    *("figures", "commit", "date"),
+    *("promise", "tried", "engine", "size", "seed", "n"),
+    *("kills", "hit", "lost", "doubled", "violations", "seconds", "figures", "commit", "date"),
 )
 
 
