@@ -9,8 +9,8 @@ from deploy import measured
 
 FAULTS = "faults.json"
 COLUMNS = (
-    *("promise", "tried", "engine", "seed", "n", "kills", "hit", "lost", "doubled", "violations", "seconds"),
-    *("figures", "commit", "date"),
+    *("promise", "tried", "engine", "size", "seed", "n"),
+    *("kills", "hit", "lost", "doubled", "violations", "seconds", "figures", "commit", "date"),
 )
 
 
@@ -28,7 +28,7 @@ def rows() -> list[tuple[str, ...]]:
 
 def circumstances() -> list[tuple[str, ...]]:
     """Give a row per fact of where and how it was tried, for each engine."""
-    return measured.circumstances(FAULTS, {"size": lambda entry: entry.get("size", "-")})
+    return measured.circumstances(FAULTS, {})
 
 
 def _order(promise: str) -> tuple[int, str]:
@@ -39,11 +39,12 @@ def _order(promise: str) -> tuple[int, str]:
 def _row(promise: str, engine: str, entry: dict[str, Any]) -> tuple[str, ...]:
     where = (measured.commit(entry), entry["date"][:10])
     if "instead" in entry:
-        return (f"`{promise}`", f"**{entry['instead']}**", engine, *[""] * 9, *where)
+        return (f"`{promise}`", f"**{entry['instead']}**", engine, *[""] * 10, *where)
     return (
         f"`{promise}`",
         "; ".join([entry["what"], *(f"**{why}**" for why in dict.fromkeys(entry["broken"]))]),
         engine,
+        entry["size"],
         str(entry["seed"]),
         *(f"{entry[name]:,}" for name in ("n", "kills", "kills_that_hit")),
         *(_bad(entry[name]) for name in ("lost", "doubled", "violations")),

@@ -133,5 +133,5 @@ def _recover(ground: Ground, trial: Trial) -> None:
         return verdicts(ground.stack) > before
 
     recovered = until(committed, RECOVERED_S)
-    trial.worst("first commit after (s)", time.monotonic() - back)
+    trial.worst("to the first commit (s)", time.monotonic() - back)
     trial.demand(recovered, f"no commit within {RECOVERED_S:g} s")

@@ -51,12 +51,15 @@ def _peak(
         load.await_end(QUEUED_LIMIT_S)
     tell(f"{number:,} messages are queued")
     proxy.delay(SLOW_S)
-    gateway = ground.stack.start_gateway(
+    # It is ready only when it is through: the answer to its SUBSCRIBE stands behind the queue.
+    gateway = ground.stack.start(
+        "gateway",
         env={
             **ground.through(DATABASE_URL, proxy.port),
             "HELIOGRAPH_GATEWAY_WINDOW": str(WINDOW[size]),
-        }
+        },
     )
+    until(ground.stack.gateway_ready, QUEUED_LIMIT_S)
     until(lambda: verdicts(ground.stack) >= number, QUEUED_LIMIT_S)
     peak = _peak_mb(gateway)
     gateway.end()
