@@ -33,8 +33,8 @@ TICK_S = 1.0
 STALL_S = 60.0
 """Held messages that nobody tried to bring home for so long: thrice what one try and its pause may take."""
 
-PROCESSOR = 0.5
-"""So much of the limit a call may keep the interpreter, in processor time: on a busy machine that is all."""
+PROCESSOR = 0.3
+"""So much of the limit a call may keep the interpreter, in processor time, which a busy machine stretches."""
 
 LAST_WORDS_TICKS = 10
 """Ticks that a stalled gateway has to end by itself."""
