@@ -33,8 +33,8 @@ TICK_S = 1.0
 STALL_S = 60.0
 """Held messages that nobody tried to bring home for so long: thrice what one try and its pause may take."""
 
-PROCESSOR = 0.5
-"""So much of the limit a call may keep the interpreter, in processor time: on a busy machine that is all."""
+PROCESSOR = 0.3
+"""So much of the limit a call may keep the interpreter, in processor time, which a busy machine stretches."""
 
 LAST_WORDS_TICKS = 10
 """Ticks that a stalled gateway has to end by itself."""
@@ -78,6 +78,7 @@ class Watchdog:
         """Beat, measure and look until stopped; raises `Stalled`."""
         # Last words, then what the signal does by itself: end the process.
         faulthandler.register(signal.SIGPROF, all_threads=True, chain=True)
+        self._wind_up()
         threading.Thread(target=self._guard, name="watchdog", daemon=True).start()
         try:
             while True:
@@ -103,7 +104,7 @@ class Watchdog:
         """Run in a thread of its own: a loop that hangs cannot tell."""
         pulse, doomed = Pulse(self._limit), 0
         while not self._over.wait(TICK_S):
-            signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S * PROCESSOR)
+            self._wind_up()
             doomed += self._doomed
             if pulse.stopped(self._beats) and not self._doomed:
                 log.error("event_loop_hangs", ticks=self._limit, exit=HUNG)
@@ -112,6 +113,9 @@ class Watchdog:
                 log.error("stalled_and_did_not_end", exit=HUNG)
                 self._die()
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def _wind_up(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S * PROCESSOR)
 
     def _die(self) -> None:
         """Say what every thread is doing, and end without asking any of them."""

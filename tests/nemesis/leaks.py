@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.request import Request, urlopen
 
+from deploy.local.processes import until
 from protocol.codec import encode
 from protocol.identity import Imei
 from protocol.messages import BacklogEntry, Heartbeat, Mode
@@ -33,7 +34,7 @@ PER_SECOND = 5_000
 LOST, KEPT, REBOOTS, FORGETS = 0.01, 0.005, 0.01, 0.002
 """For each heartbeat: never said, said later in a backlog; and what may happen to the unit after it."""
 
-SAID_S = 900.0
+SAID_S, COUNTED_S = 900.0, 60.0
 WORST = 200
 
 Boot = tuple[str, int, int]
@@ -99,7 +100,7 @@ def seen(seed: int, size: Size, tell: Tell) -> Row:
     trial = Trial("R10", "1 % never reach the broker; reboots, memory loss, late backlogs", seed)
     with laid(UNITS[size]) as ground:
         stack = ground.stack
-        stack.start_gateway()
+        gateway = stack.start_gateway()
         fleet = [Leaky(imei, random.Random(f"{seed} {imei}")) for imei in ground.imeis]  # noqa: S311 - no secret
         with ground.load(_in_turn([unit.messages(NUMBERS[size]) for unit in fleet]), PER_SECOND) as load:
             load.await_end(SAID_S)
@@ -109,6 +110,8 @@ def seen(seed: int, size: Size, tell: Tell) -> Row:
         for unit in fleet:
             said |= unit.said
         made = set(_holes(said))
+        gateway.end()
+        trial.demand(_counted(stack), "the fleet's missing heartbeats are not counted anew")
         stack.start_api()
         told = Questions(stack)
         reported = {hole for imei in ground.imeis for hole in told.holes(imei)}
@@ -121,6 +124,14 @@ def seen(seed: int, size: Size, tell: Tell) -> Row:
     trial.figures |= {"boots": len(said), "lives": len({boot[:2] for boot in said})}
     trial.demand(set(stored) <= keys, "heartbeats are stored that were never said")
     return trial.row(n=len(keys), lost=len(keys - set(stored)), doubled=twice(stored))
+
+
+def _counted(stack: Stack) -> bool:
+    """Have the fleet's sums made now, which a gateway makes from time to time and first when it starts."""
+    with stack.connection() as conn:
+        conn.execute("UPDATE fleet_missing SET due_at = now(), counted_at = NULL")
+    stack.start_gateway()
+    return until(lambda: stack.query("SELECT counted_at FROM fleet_missing")[0][0] is not None, COUNTED_S)
 
 
 class Questions:

@@ -40,7 +40,7 @@ from runtime.services import run
 watchdog.TICK_S = 0.2
 
 async def hogs(stop):
-    await asyncio.sleep(0.5)
+    await asyncio.sleep({after_s})
     re.match("(a+)+$", "a" * 60 + "b")
 
 asyncio.run(run({
@@ -125,9 +125,10 @@ def test_a_process_whose_loop_hangs_ends_and_says_where() -> None:
     assert "in blocks" in done.stderr
 
 
-def test_a_process_whose_interpreter_is_kept_by_one_call_ends_and_says_where() -> None:
-    """No thread of Python's gets its turn then, not even one that watches."""
-    done = run(HOGS)
+@pytest.mark.parametrize("after_s", ["0", "0.5"])
+def test_a_process_whose_interpreter_is_kept_by_one_call_ends_and_says_where(after_s: str) -> None:
+    """No thread of Python's gets its turn then, not even one that watches; before its first tick neither."""
+    done = run(HOGS.replace("{after_s}", after_s))
 
     assert done.returncode == -signal.SIGPROF
     assert "in hogs" in done.stderr
