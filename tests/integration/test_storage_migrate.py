@@ -19,7 +19,7 @@ from storage.pool import open_pool
 from storage.sql import value
 
 SCHEMA = Path("storage/schema.sql")
-ENGINES_OWN = ("TABLE heartbeat_hour\n", "TABLE heartbeat_touched\n")
+ENGINES_OWN = ("TABLE heartbeat_hour\n", "TABLE heartbeat_touched\n", "TABLE heartbeat_summing\n")
 
 
 async def execute(database: Database, statement: str) -> None:
