@@ -185,7 +185,8 @@ class Ingest:
         """Try a batch from what it needs to know up to its acknowledgement."""
         self._moved_at = time.monotonic()
         try:
-            await self._learn({reading.imei for reading in batch} - {None} - self._unit_ids.keys())
+            # Not `- self._unit_ids.keys()`: that walks all who are known, a million of them for every batch.
+            await self._learn({reading.imei for reading in batch if reading.imei not in self._unit_ids})
             entries = [
                 (reading, reading.content(self._unit_ids.get(reading.imei or ""))) for reading in batch
             ]

