@@ -112,8 +112,17 @@ class Stack:
         return 0.0
 
     def drained(self, quiet_s: float = 1.0) -> bool:
-        """Whether the gateway had nothing unacknowledged for so long."""
-        return not until(lambda: self.metric("heliograph_gateway_unacknowledged") > 0, quiet_s)
+        """Whether the gateway was subscribed for so long and had nothing unacknowledged.
+
+        One that is away holds nothing either, while the broker keeps its messages for it.
+        """
+        return not until(self._busy_or_away, quiet_s)
+
+    def _busy_or_away(self) -> bool:
+        return (
+            self.metric("heliograph_gateway_connected") == 0
+            or self.metric("heliograph_gateway_unacknowledged") > 0
+        )
 
     def refresh_logins(self) -> None:
         """Tell the broker who is enrolled."""

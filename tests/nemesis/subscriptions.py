@@ -130,8 +130,6 @@ def survive(promise: str, fault: Fault, what: str, seed: int, size: Size, tell: 
                 excused.update(_round(trial, ground.stack, load, partial(fault, ground.stack, load, size)))
             load.finish()
         trial.demand(gateway.ended is None, f"the gateway ended: {gateway.last_words()}")
-        # What was stored last may have come before the harm: the gateway may be away still, and hold nothing.
-        trial.demand(until(ground.stack.gateway_ready, RECOVERED_S), "the gateway does not subscribe again")
         trial.demand(drained(ground.stack), "messages are still held long after the last one")
         stored, acknowledged = ground.stack.stored(), set(load.acked)
     trial.demand(set(stored) <= set(load.sent), "heartbeats are stored that were never said")
