@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import structlog
 
 from gateway import tally
-from gateway.ingest import REFUSALS
+from gateway.lane import REFUSALS
 from gateway.reading import Reading, read
 from gateway.session import Delivery
 from gateway.verdicts import Entry, judge

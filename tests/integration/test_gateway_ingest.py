@@ -17,6 +17,7 @@ import pytest
 from gateway import metrics
 from gateway.ingest import Ingest
 from gateway.session import Delivery, Session
+from gateway.unit_ids import UnitIds
 from gateway.watchdog import STALL_S
 from protocol import codec
 from protocol.messages import Heartbeat, Mode
@@ -259,6 +260,54 @@ async def test_a_batch_that_takes_too_long_is_halved_until_it_does_not(database:
         assert sorted(await bench.acknowledged(6))[:6] == [1, 2, 3, 4, 5, 6]
         await execute(database, "DROP TRIGGER slow ON heartbeat")
         assert sorted(await bench.acknowledged(8)) == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("second", "stored", "waiting"), [(2, 1, 1), (1, 0, 1)])
+async def test_a_batch_goes_beside_a_slow_one_only_without_a_unit_in_common_and_never_past_it(
+    database: Database, second: int, stored: int, waiting: int
+) -> None:
+    """What arrived first is acknowledged first; of one unit, it is judged first too."""
+    alone = SETTINGS.model_copy(update={"gateway_batch_rows": 1})
+    async with running(database, alone) as bench:
+        bench.give(beat(1), unit=1)
+        bench.give(beat(1), unit=2)
+        await bench.acknowledged(2)
+        async with bench.pool.transaction() as conn:
+            await conn.execute("SELECT FROM unit_status WHERE unit_id = 1 FOR UPDATE")
+            bench.give(beat(2), unit=1)
+            bench.give(beat(3), unit=second)
+            await asyncio.sleep(0.5)  # nothing shows that something does not happen
+
+            assert await bench.count() == {"n": 2 + stored}
+            assert await lock_waits(bench.pool) == waiting
+            assert bench.session.acknowledged == [1, 2]
+
+        assert await bench.acknowledged(4) == [1, 2, 3, 4]
+
+
+async def test_who_looks_units_up_keeps_them_while_another_forgets(database: Database) -> None:
+    """One batch's database is gone, and the units of the next are no strangers for that."""
+    async with running(database) as bench:
+        unit_ids = UnitIds(bench.pool)
+        await unit_ids.of([an_imei(1)])
+        async with await psycopg.AsyncConnection.connect(database.owner_url) as conn:
+            await conn.execute("LOCK TABLE unit IN ACCESS EXCLUSIVE MODE")
+            asked = asyncio.create_task(unit_ids.of([an_imei(1), an_imei(2), an_imei(77), None]))
+            while not await lock_waits(bench.pool):
+                await asyncio.sleep(0.01)
+            unit_ids.forget()
+
+        assert await asked == {an_imei(1): 1, an_imei(2): 2}
+        assert await unit_ids.of([an_imei(1)]) == {an_imei(1): 1}
+
+
+async def lock_waits(pool: Pool) -> int:
+    """Count the sessions that wait for a lock in this database."""
+    async with pool.transaction() as conn:
+        cursor = await conn.execute(
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return cursor.rowcount
 
 
 async def test_a_restored_database_is_not_taken_for_the_old_one(database: Database) -> None:

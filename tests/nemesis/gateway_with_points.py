@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway import __main__ as gateway
-from gateway import ingest, verdicts
+from gateway import lane, verdicts
 from gateway.session import Session
 from runtime import logs
 
@@ -66,7 +66,7 @@ def mid_batch(fuse: Fuse) -> None:
 
 def before_commit(fuse: Fuse) -> None:
     """Die when a batch is judged."""
-    judge = vars(ingest)["judge"]
+    judge = vars(lane)["judge"]
 
     async def dying(*args: Any, **named: Any) -> Any:
         outcome = await judge(*args, **named)
@@ -74,7 +74,7 @@ def before_commit(fuse: Fuse) -> None:
             die()
         return outcome
 
-    vars(ingest)["judge"] = dying
+    vars(lane)["judge"] = dying
 
 
 def before_ack(fuse: Fuse) -> None:
