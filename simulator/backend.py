@@ -67,6 +67,12 @@ class Backend:
         moved: Json = await self._ask("POST", f"/v1/commands/{command_id}/{verb}", {"reason": reason})
         return moved
 
+    async def resolve(self, drift: int, decision: str, *, reason: str) -> Json:
+        """Settle a contradiction."""
+        body = {"decision": decision, "reason": reason}
+        settled: Json = await self._ask("POST", f"/v1/drifts/{drift}/resolve", body)
+        return settled
+
     async def command(self, command_id: str) -> Json:
         """Show a command with its events."""
         shown: Json = await self._ask("GET", f"/v1/commands/{command_id}")

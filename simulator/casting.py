@@ -43,7 +43,7 @@ async def at_rest(backend: Backend, roster: Sequence[Imei], wanted: int) -> list
                 raise
             others.append(f"{imei} is not enrolled")
             continue
-        if trouble := _trouble(shown):
+        if trouble := _trouble(shown) or _contradiction(await backend.drifts(imei)):
             others.append(f"{imei} {trouble}")
         else:
             found.append(_memory(imei, shown["reported"]))
@@ -67,6 +67,12 @@ def _trouble(shown: Json) -> str | None:
     if shown["pending_command"]:
         return "has a command under way"
     return None
+
+
+def _contradiction(drifts: list[Json]) -> str | None:
+    """Tell what a unit still contradicts."""
+    still = [drift["cause"] for drift in drifts if drift["closed_at"] is None]
+    return f"has open drifts ({', '.join(still)})" if still else None
 
 
 def _memory(imei: Imei, reported: Json | None) -> Memory:

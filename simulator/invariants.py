@@ -19,7 +19,8 @@ from protocol.messages import Mode
 
 FINAL = frozenset({"confirmed", "refused", "superseded", "cancelled", "expired"})
 PERSON = "person"
-NO_END_OF_A_WISH = frozenset({"stale_epoch", "expired"})
+ENABLED = str(Mode.ENABLED)
+NO_END_OF_A_WISH = frozenset({"stale_epoch", "bad_unit_clock"})
 """Refusals that rest on the unit's error about its epoch or clock: what was wished is wished all the same."""
 
 
@@ -218,11 +219,11 @@ def broken(told: Sequence[Evidence], unheld: Mapping[str, str]) -> dict[str, str
 
 
 def stands(command: Mapping[str, Any]) -> bool:
-    """Tell whether a wish is still one: taken back, refused, or a disable whose time is over, it is not."""
+    """Tell whether a wish is still one: not if taken back or refused, nor a disable that came to nothing."""
     state = command["state"]
     if state == "refused":
         return command["refusal"] in NO_END_OF_A_WISH
-    return not (state == "cancelled" or (state == "expired" and command["mode"] != Mode.ENABLED))
+    return not (state == "cancelled" or (state in {"expired", "superseded"} and command["mode"] != ENABLED))
 
 
 def queued_at(command: Mapping[str, Any]) -> datetime:

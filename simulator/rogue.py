@@ -112,7 +112,8 @@ class Rogue(Station):
             case _:
                 super().handle(command)
         if self._overdue:
-            self._slip(self._overdue)
+            self._loop.call_later(MOMENT_S, self._slip, self._overdue)
+            self._overdue = None
 
     def _next(self, command: Command) -> Fault | None:
         """Give what is in store for a mode command; for a fleet's, what the dice say."""
@@ -139,7 +140,6 @@ class Rogue(Station):
 
     def _slip(self, command: Command) -> None:
         """Do what was acknowledged long ago, heedless of what came since."""
-        self._overdue = None
         self.unit.apply(command, clock.now())
         self._field.memories.keep(self.unit.memory)
         self._field.ledger.command("applied", self.unit.memory, command, changed=True)

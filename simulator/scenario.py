@@ -72,7 +72,7 @@ class Order(UnitStep):
 
 
 class Find(UnitStep):
-    """Wait for a command that the backend made by itself, and name it."""
+    """Wait for a command that this scenario did not order itself, and name it."""
 
     do: Literal["find"]
     wish: Mode
@@ -80,7 +80,7 @@ class Find(UnitStep):
 
     def __str__(self) -> str:
         """Tell the step."""
-        return f"the backend itself orders {self.wish} for {self.unit}"
+        return f"a further {self.wish} is ordered for {self.unit}"
 
 
 class Wait(Part):
@@ -167,8 +167,20 @@ class Drift(UnitStep):
         return f"{told}, and a person is asked for" if self.gave_up else told
 
 
+class Resolve(UnitStep):
+    """Settle an open contradiction as a person does."""
+
+    do: Literal["resolve"]
+    cause: str
+    decision: Literal["dismiss", "send_again", "accept"]
+
+    def __str__(self) -> str:
+        """Tell the step."""
+        return f"a person settles {self.cause} of {self.unit}: {self.decision}"
+
+
 Step = Annotated[
-    Order | Find | Wait | Decide | Strike | Mend | Hear | Look | Drift, Field(discriminator="do")
+    Order | Find | Wait | Decide | Strike | Mend | Hear | Look | Drift | Resolve, Field(discriminator="do")
 ]
 
 

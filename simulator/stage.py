@@ -31,6 +31,7 @@ from simulator.scenario import (
     Look,
     Mend,
     Order,
+    Resolve,
     Scenario,
     Step,
     Strike,
@@ -85,7 +86,7 @@ class Stage:
         self._clones: dict[str, Rogue] = {}
         self._before: dict[str, set[str]] = {}  # commands that are none of this run
         self._named: dict[str, Json] = {}
-        self._began = len(place.ledger.lines)
+        self._began = 0  # in the ledger
         self._outcome = Outcome(scenario=scenario.name)
 
     async def play(self) -> Outcome:
@@ -142,6 +143,7 @@ class Stage:
                     await self._until(f"{name} ({memory.imei}) is enabled", self._is_enabled, station)
             except InVain as vain:
                 raise NotReady(f"Cannot begin: in vain waited until {vain}.") from vain
+            self._began = len(self._place.ledger.lines)
             self._before[name] = {each["id"] for each in await self._place.backend.commands(memory.imei)}
 
     async def _act(self) -> None:
@@ -179,7 +181,9 @@ class Stage:
             case Look(unit=unit):
                 await self._until(str(step), self._shows, step, unit)
             case Drift(unit=unit):
-                await self._until(str(step), self._drifted, step, unit)
+                await self._until(str(step), self._drifted, step.cause, unit, step.gave_up)
+            case Resolve():
+                await self._resolve(step)
 
     async def _ordered(self, step: Order, station: Rogue, command: str) -> None:
         try:
@@ -192,8 +196,7 @@ class Stage:
                 raise InVain(f"the API answered {status}")
 
     async def _order(self, station: Rogue, wish: dict[str, object]) -> tuple[int, Json]:
-        reason = f"scenario {self._scenario.name}"
-        return await self._place.backend.order(station.unit.memory.imei, wish, reason=reason)
+        return await self._place.backend.order(station.unit.memory.imei, wish, reason=self._reason)
 
     async def _await_state(self, step: Wait) -> None:
         if "expired" in step.state:
@@ -203,7 +206,7 @@ class Stage:
             command = await self._place.backend.command(self._named[step.command]["id"])
             if command["state"] in step.state:
                 return True
-            if command["state"] in FINAL and "confirmed" not in step.state:
+            if command["state"] in FINAL - {"expired"}:  # which late evidence may end once more
                 raise InVain(f"it is {command['state']}")
             return False
 
@@ -223,7 +226,7 @@ class Stage:
             raise NotReady("There is nobody to approve.")
         command_id = self._named[step.command]["id"]
         try:
-            await who.decide(step.do, command_id, reason=f"scenario {self._scenario.name}")
+            await who.decide(step.do, command_id, reason=self._reason)
         except Refused as refused:
             raise InVain(refused.message) from refused
 
@@ -238,13 +241,26 @@ class Stage:
         shown = await self._place.backend.unit(self._imei(unit))
         return all(_matches(_at(shown, key), value) for key, value in step.shows.items())
 
-    async def _drifted(self, step: Drift, unit: str) -> bool:
-        return any(
-            drift["cause"] in step.cause
-            and drift["closed_at"] is None
-            and (drift["gave_up_at"] is not None or not step.gave_up)
-            for drift in await self._place.backend.drifts(self._imei(unit))
-        )
+    async def _drifted(self, causes: Sequence[str], unit: str, gave_up: bool) -> Json | None:  # noqa: FBT001
+        """Give an open drift of these causes."""
+        for drift in await self._place.backend.drifts(self._imei(unit)):
+            is_open = drift["cause"] in causes and drift["closed_at"] is None
+            if is_open and (drift["gave_up_at"] or not gave_up):
+                return drift
+        return None
+
+    async def _resolve(self, step: Resolve) -> None:
+        drift = await self._drifted([step.cause], step.unit, gave_up=False)
+        if drift is None:
+            raise InVain("no such drift is open")
+        try:
+            await self._place.backend.resolve(drift["id"], step.decision, reason=self._reason)
+        except Refused as refused:
+            raise InVain(refused.message) from refused
+
+    @property
+    def _reason(self) -> str:
+        return f"scenario {self._scenario.name}"
 
     async def _judge(self) -> dict[str, str]:
         """Hold the invariants; for what time can mend, as long as patience lasts."""
