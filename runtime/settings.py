@@ -292,7 +292,8 @@ class Operator(Settings):
         description="where the API answers: https://host:port, or http:// on loopback",
     )
     api_token: SecretStr = Field(
-        description="API token of an administrator, as `python -m registry token issue` shows it"
+        min_length=1,
+        description="API token of an administrator, as `python -m registry token issue` shows it",
     )
     approver_token: SecretStr | None = Field(
         default=None, description="API token of a second administrator, who approves what the first may not"
@@ -322,6 +323,8 @@ def read(kind: type[S]) -> S:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
         name = name if name.startswith(PREFIX) else PREFIX + name
+        field = kind.model_fields.get(name.removeprefix(PREFIX).lower())
+        meaning = f" ({field.description})" if field else ""
         raise BadSetting(
-            f"{name}: {first['msg']}. `python -m runtime settings` lists them.", setting=name
+            f"{name}: {first['msg']}{meaning}. `python -m runtime settings` lists them.", setting=name
         ) from None

@@ -35,7 +35,7 @@ from simulator.memory import Memories
 from simulator.plan import Faults, Plan, Tally
 from simulator.playbill import Teller, faults_table, invariants_table, scenarios_table
 from simulator.scenario import Scenario
-from simulator.stage import Outcome, Place, Stage
+from simulator.stage import Outcome, Place, play
 
 KEY_GENERATION = 1
 ROSTER_SEED, ROSTER_UNITS = 77, 50
@@ -173,7 +173,7 @@ def _place(roster: Sequence[Imei], patience_s: float, truth: Truth) -> Place:
 
 def _play(each: Scenario, place: Place, teller: Teller) -> Outcome:
     with teller.telling(each):
-        outcome = asyncio.run(Stage(each, place, teller).play())
+        outcome = asyncio.run(play(each, place, teller))
         if outcome.holds:
             teller.done()
     teller.result(outcome)

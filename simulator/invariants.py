@@ -131,7 +131,7 @@ def applied_at_most_once(told: Evidence) -> str | None:
     )
 
 
-@always
+@at_last
 def only_what_was_ordered_is_applied(told: Evidence) -> str | None:
     """What changed the unit is a command that the API shows, with this epoch and mode."""
     ordered = {str(command["id"]): (command["epoch"], command["mode"]) for command in told.commands}

@@ -28,14 +28,14 @@ class Theatre:
     def __init__(self, stack: Stack, rosters: Path) -> None:
         self._stack = stack
         self._rosters = rosters
-        self._next_seed = 0
+        self._seed = 0
 
-    def run(self, *words: str, roster: Path | None = None) -> Ran:
+    def run(self, name: str | Path, roster: Path, *, patience_s: int = 45, **environment: str) -> Ran:
         """Play as an engineer does, to the end."""
-        chosen = ("--roster", str(roster)) if roster else ()
+        words = (name, "--roster", roster, "--patience", str(patience_s), "--json")
         return subprocess.run(
-            [sys.executable, "-m", "simulator", "run", *words, *chosen, "--json", "--patience", "45"],
-            env=self._stack.environment,
+            [sys.executable, "-m", "simulator", "run", *words],
+            env=self._stack.environment | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -46,8 +46,9 @@ class Theatre:
         """Enrol some units for each play, all at once."""
         rosters = {}
         lines: list[str] = []
-        for seed, name in enumerate(names, 1):
-            text = table(1 + SPARE, seed, interval_s=1)
+        for name in names:
+            self._seed += 1
+            text = table(1 + SPARE, self._seed, interval_s=1)
             rosters[name] = self._rosters / f"{name}.csv"
             rosters[name].write_text(text, encoding="utf-8")
             head, *rest = text.splitlines()
@@ -76,10 +77,16 @@ def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
 @pytest.fixture(scope="module")
 def plays(theatre: Theatre, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Ran]]]:
     """Let the plays that were asked for run beside each other: most of their time is waiting."""
-    asked = [name for name in NAMES if any(f"[{name}]" in item.name for item in request.session.items)]
+    asked = [name for name in NAMES if any(item.name.endswith(f"[{name}]") for item in request.session.items)]
     rosters = theatre.enrol(asked)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(theatre.run, name, roster=rosters[name]) for name in asked}
+        yield {name: pool.submit(theatre.run, name, rosters[name]) for name in asked}
+
+
+@pytest.fixture(scope="module")
+def idle(theatre: Theatre) -> Path:
+    """Units with whom nothing is played."""
+    return theatre.enrol(["idle"])["idle"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,6 +97,87 @@ def test_every_scenario_of_the_catalogue_holds(name: str, plays: dict[str, Futur
     [outcome] = json.loads(ran.stdout)
     assert outcome["broken"] == {}
     assert len(outcome["steps"]) == len(scenario.named(name).steps)
+
+
+BRIDGED = """
+line = "Nobody can switch off a home whose switch is bridged, and here it is demanded all the same."
+steps = [
+    { do = "strike", fault = "bridged_output" },
+    { do = "order", wish = "offline_disabled", command = "off" },
+    { do = "wait", command = "off", state = "confirmed" },
+]
+"""
+
+LYING = """
+line = "A unit that lies for ever is to be switched off by its second ack."
+steps = [
+    { do = "strike", fault = "lying_ack", times = 100 },
+    { do = "order", wish = "offline_disabled", command = "off" },
+    { do = "wait", command = "off", state = "confirmed" },
+]
+"""
+
+
+def test_what_the_backend_cannot_mend_ends_1_and_names_the_invariant(
+    theatre: Theatre, tmp_path: Path
+) -> None:
+    (tmp_path / "bridged.toml").write_text(BRIDGED, encoding="utf-8")
+    roster = theatre.enrol(["bridged"])["bridged"]
+
+    ran = theatre.run(tmp_path / "bridged.toml", roster, patience_s=8)
+
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    [outcome] = json.loads(ran.stdout)
+    assert outcome["broken"] == {
+        "power_follows_intent": "home: the output is on, the newest wish that stands is offline_disabled"
+    }
+    assert "power_follows_intent is broken" in ran.stderr
+
+
+def test_a_step_that_does_not_come_true_ends_1_and_is_named(theatre: Theatre, tmp_path: Path) -> None:
+    (tmp_path / "lying.toml").write_text(LYING, encoding="utf-8")
+    roster = theatre.enrol(["lying"])["lying"]
+
+    ran = theatre.run(tmp_path / "lying.toml", roster, patience_s=5)
+
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    [outcome] = json.loads(ran.stdout)
+    assert outcome["broken"]["steps_come_true"] == "step 3, off is confirmed: not within 5 s"
+    assert "final_mode_is_newest_intent" in outcome["broken"]
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "told"),
+    [
+        ("off-and-on", {"HELIOGRAPH_API_URL": "http://127.0.0.1:9"}, "name it: HELIOGRAPH_API_URL"),
+        ("off-and-on", {"HELIOGRAPH_API_TOKEN": "hg_nobody"}, "The API token is not accepted"),
+        ("off-and-on", {"HELIOGRAPH_API_TOKEN": ""}, "python -m registry token issue"),
+        ("off-and-on", {"HELIOGRAPH_BROKER_URL": "mqtt://127.0.0.1:9"}, "HELIOGRAPH_BROKER_URL"),
+        ("off-and-on", {"HELIOGRAPH_MASTER_SECRETS": json.dumps({"1": "ab" * 32})}, "broker-logins"),
+        ("reset-forgetting-off", {"HELIOGRAPH_APPROVER_TOKEN": ""}, "HELIOGRAPH_APPROVER_TOKEN"),
+        ("silent-beyond-life", {}, "simulator/scenarios/settings.env"),
+    ],
+    ids=["api", "token", "no-token", "broker", "secret", "approver", "patience"],
+)
+def test_what_cannot_be_played_ends_2_and_says_what_to_do(
+    name: str, environment: dict[str, str], told: str, theatre: Theatre, idle: Path
+) -> None:
+    ran = theatre.run(name, idle, patience_s=4, **environment)
+
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert told in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_unit_that_is_not_enrolled_is_told_with_how_to_enrol_it(theatre: Theatre, tmp_path: Path) -> None:
+    roster = tmp_path / "unknown.csv"
+    roster.write_text(table(1, 9_999, interval_s=1), encoding="utf-8")
+
+    ran = theatre.run("off-and-on", roster)
+
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "is not enrolled" in ran.stderr
+    assert "python -m registry import" in ran.stderr
 
 
 def hasty() -> dict[str, str]:
