@@ -21,7 +21,7 @@ from storage.catalogue import describe
 from storage.engine import Engine
 from storage.migrate import migrate as bring_forward
 from storage.pack import Done
-from storage.pack import pack as rebuild
+from storage.pack import pack as pack_days
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -45,10 +45,9 @@ def schema() -> None:
 @app.command()
 def pack(*, as_json: Json = False) -> None:
     """Pack days of heartbeats that are over; safe to repeat, one at a time, beside everything else."""
-    watcher = Console(stderr=True)
-    with Progress(console=watcher, disable=not sys.stderr.isatty(), transient=True) as progress:
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         done = asyncio.run(
-            rebuild(
+            pack_days(
                 read(Database),
                 read(Keeping),
                 now=clock.now(),

@@ -197,7 +197,8 @@ async def test_of_two_runs_at_once_one_is_refused(pool: Pool, database: Database
         packing = asyncio.create_task(pack(database, Keeping(), now=NOW))
         await until(database, INVALID)
         with pytest.raises(AlreadyPacking):
-            await pack(database, Keeping(), now=NOW)
+            async with asyncio.timeout(LIMIT_S):
+                await pack(database, Keeping(), now=NOW)
 
     assert len((await packing).packed) == 1
 
