@@ -164,13 +164,14 @@ class _Case(NamedTuple):
 
 async def of_units(conn: Connection, heard: Mapping[int, Heard], now: datetime) -> dict[int, Belief]:
     """Tell what is believed of each unit, by id; `now` is the database's clock."""
-    reported = {unit_id: one.report for unit_id, one in heard.items() if one.report}
+    reports = [one.report for one in heard.values()]
     found = await rows(
         conn,
         lambda row: (row["unit_id"], Sent.from_row(row)),
         SQL.sent,
         unit_ids=list(heard),
-        epochs=[reported[unit_id].epoch if unit_id in reported else 0 for unit_id in heard],
+        epochs=[report.epoch if report else 0 for report in reports],
+        ats=[report.at if report else None for report in reports],
         limit=COMMANDS_MAX,
     )
     sent = defaultdict(list)
