@@ -105,6 +105,19 @@ async def test_of_a_unit_that_was_never_heard_nothing_is_believed(here: Site) ->
     }
 
 
+async def test_what_a_unit_without_a_report_was_sent_counts_and_what_waits_does_not(here: Site) -> None:
+    ordered = await order(here, ENABLE)
+    waiting = await judged(here)
+    await here.sends(ordered["id"])
+    sent = await judged(here)
+    await answers(here, ordered, AckResult.APPLIED)
+    applied = await judged(here)
+
+    assert waiting == ("unknown", "never_reported")
+    assert sent == ("unknown", "unproven")
+    assert applied == ("probably_on", "acknowledged")
+
+
 async def test_a_fresh_report_is_certain_and_an_old_one_is_not(here: Site) -> None:
     """Design 4: never the last report as if it were live. The unit is expected every four hours."""
     await here.reports(1, output=True)
@@ -333,6 +346,19 @@ async def test_a_backlog_and_a_wrong_clock_have_no_part_in_a_rhythm(here: Site) 
         )
 
     assert (found.basis, found.usual, len(found.gaps)) == (rhythm.Basis.HEARTBEATS, 3 * HOUR, 9)
+
+
+async def test_of_a_unit_that_speaks_often_its_newest_heartbeats_count(here: Site) -> None:
+    now = clock.now()
+    newest = [now - number * timedelta(minutes=1) for number in range(2_000)]
+    older = [newest[-1] - number * timedelta(minutes=3) for number in range(1, 1_500)]
+    await store(here.pool, [a_beat(seq, moment) for seq, moment in enumerate(newest + older, 1)])
+
+    async with here.pool.transaction() as conn:
+        unit = await units.by_identity(conn, unit_of(OWN), scope=None)
+        found = await rhythm.of_unit(conn, unit, next_s=None, now=now)
+
+    assert (found.usual, len(found.gaps)) == (timedelta(minutes=1), 1_999)
 
 
 async def test_a_rhythm_is_learnt_through_the_index(here: Site, database: Database) -> None:

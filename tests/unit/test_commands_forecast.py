@@ -109,9 +109,12 @@ def test_a_unit_that_listens_is_sent_it_within_seconds() -> None:
 
 def test_a_command_that_pauses_after_an_attempt_is_sent_after_its_pause() -> None:
     later = NOON + 5 * MINUTE
-    told = forecast.tell(a_command(due_at=later), a_habit(listens=True, awaited=None), NOON)
+    sooner = Window(earliest=NOON + MINUTE, likely=NOON + MINUTE, latest=NOON + MINUTE)
 
-    assert told.effect == Window(earliest=later, likely=later, latest=later)
+    told = forecast.tell(a_command(due_at=later), a_habit(listens=True, awaited=sooner), NOON)
+    alone = forecast.tell(a_command(due_at=later), a_habit(listens=True, awaited=None), NOON)
+
+    assert told.effect == alone.effect == Window(earliest=later, likely=later, latest=later)
     assert "it is sent again at 12:05 UTC" in told.sentence
 
 
