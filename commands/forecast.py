@@ -20,6 +20,9 @@ ABOUT = (("d", 86_400), ("h", 3_600), ("min", 60))
 class WaitsFor(StrEnum):
     """What an open command waits for."""
 
+    APPROVAL = "approval"
+    """A second person must agree first."""
+
     CONTACT = "contact"
     """The unit does not listen now."""
 
@@ -93,6 +96,8 @@ def tell(command: Command, habit: Habit, now: datetime) -> Forecast:
 
 def _waits_for(command: Command, habit: Habit) -> WaitsFor:
     match command.state:
+        case State.AWAITING_APPROVAL:
+            return WaitsFor.APPROVAL
         case State.ACKNOWLEDGED:
             return WaitsFor.REPORT
         case State.SENT:
@@ -107,6 +112,8 @@ def _waits_for(command: Command, habit: Habit) -> WaitsFor:
 
 def _effect(command: Command, waits_for: WaitsFor, habit: Habit, now: datetime) -> Window | None:
     """Tell when it takes effect; a unit that does not listen after all hears it at its next contact."""
+    if waits_for is WaitsFor.APPROVAL:
+        return None
     if waits_for is WaitsFor.CONTACT:
         return habit.awaited
     if waits_for is WaitsFor.REPORT:
@@ -132,6 +139,8 @@ def _sentence(command: Command, waits_for: WaitsFor, habit: Habit, now: datetime
     if habit.barred:
         return f"The unit is terminated, and nothing is sent to it; {expires}"
     match waits_for:
+        case WaitsFor.APPROVAL:
+            return f"Waits for a second person to approve it; {expires}"
         case WaitsFor.CONTACT:
             return f"Waits for the unit, which {_comes(habit, now)}; {expires}"
         case WaitsFor.TURN:

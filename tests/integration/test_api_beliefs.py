@@ -208,6 +208,26 @@ async def test_a_disable_that_was_superseded_after_it_was_sent_may_have_been_app
     assert await judged(here) == ("unknown", "unproven")
 
 
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [
+        (AckResult.APPLIED, ("unknown", "unproven")),
+        (AckResult.REFUSED, ("on", "reported_output")),
+    ],
+)
+async def test_what_a_unit_answers_to_a_command_at_its_end_counts(
+    here: Site, result: AckResult, found: tuple[str, str]
+) -> None:
+    """The enable that took its place was sent as well, and may have been applied since."""
+    await here.reports(1, output=True)
+    disable = await sends(here, DISABLE)
+    await sends(here, ENABLE)
+
+    await answers(here, disable, result)
+
+    assert await judged(here) == found
+
+
 async def test_a_report_after_the_sending_has_the_last_word(here: Site) -> None:
     await here.reports(1, output=True)
     await sends(here, DISABLE)

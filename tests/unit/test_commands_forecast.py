@@ -136,6 +136,13 @@ def test_what_is_sent_waits_for_the_ack_and_then_for_the_report() -> None:
     assert told[2].sentence.startswith("The unit said at 12:01 UTC that it applied it;")
 
 
+def test_nobody_knows_when_a_second_person_approves() -> None:
+    told = forecast.tell(a_command(State.AWAITING_APPROVAL, epoch=0), a_habit(listens=True), NOON)
+
+    assert (told.waits_for, told.effect, told.outlook) == (WaitsFor.APPROVAL, None, Outlook.UNKNOWN)
+    assert told.sentence == "Waits for a second person to approve it; expires 2026-06-04 12:00 UTC."
+
+
 def test_nothing_is_foretold_of_a_terminated_unit() -> None:
     told = forecast.tell(a_command(), a_habit(barred=True), NOON)
 
