@@ -1,7 +1,7 @@
 """When an open command should take effect: at the unit's next contact, which its own rhythm tells.
 
 A forecast never says more than the rhythm does: of a unit that was never heard, or is silent for
-longer than it ever was, nobody knows when it comes.
+longer than it hardly ever was, nobody knows when it comes.
 """
 
 from __future__ import annotations
