@@ -27,6 +27,7 @@ from runtime.settings import Broker, Keys, Operator, read
 from simulator import roster as rosters
 from simulator import scenario
 from simulator.backend import Backend
+from simulator.casting import ROSTER_SEED, ROSTER_UNITS
 from simulator.faults import Fault
 from simulator.fleet import Fleet
 from simulator.ledger import Ledger, Truth
@@ -38,9 +39,6 @@ from simulator.scenario import Scenario
 from simulator.stage import Outcome, Place, play
 
 KEY_GENERATION = 1
-ROSTER_SEED, ROSTER_UNITS = 77, 50
-"""Whom scenarios are played with when no roster is named: never the units of `make demo`."""
-
 CANNOT_BE_PLAYED = 2
 _OTHER_FILES = 100  # descriptors beside one socket per unit
 _LIVE_S, _LOG_S = 0.5, 5.0

@@ -11,6 +11,8 @@ from simulator.backend import Backend, Json, Refused
 from simulator.memory import Memories, Memory, new_life
 
 NOT_FOUND = 404
+ROSTER_SEED, ROSTER_UNITS = 77, 50
+"""Whom scenarios are played with when no roster is named: never the units of `make demo`."""
 
 
 class NotReady(Conflict):

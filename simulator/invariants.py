@@ -189,13 +189,14 @@ def drift_is_shown(told: Evidence) -> str | None:
 
 @at_last
 def report_is_shown_as_it_is(told: Evidence) -> str | None:
-    """The API shows the output and the mode that the unit says, also where they contradict each other."""
+    """The API shows mode and output as the unit has them, also where they contradict each other."""
     reported = told.shown["reported"]
     if reported is None:
         return "the API shows no report"
-    if reported["output"] == told.output:
+    said, shown = (told.mode, told.output), (reported["mode"], reported["output"])
+    if said == shown:
         return None
-    return f"the output is {_on(told.output)}, the API shows that it is {_on(reported['output'])}"
+    return f"the unit is {_state(*said)}, the API shows it as {_state(*shown)}"
 
 
 @at_last
@@ -243,6 +244,10 @@ def _proofs(command: Mapping[str, Any]) -> set[tuple[int, int]]:
 def _name(command: Mapping[str, Any]) -> str:
     what = command["mode"] or command["kind"]
     return f"{what} (epoch {command['epoch']}, {command['id']})"
+
+
+def _state(mode: str, output: bool | None) -> str:  # noqa: FBT001 - as it is read
+    return f"{mode} with its output {_on(output)}"
 
 
 def _on(output: bool | None) -> str:  # noqa: FBT001 - what it says is all that it takes

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.theatre import short_deadlines
 from simulator import scenario
 from simulator.roster import table
 from tests.acceptance.stack import Stack, following, running
@@ -64,7 +65,7 @@ NAMES = [each.name for each in scenario.catalogue()]
 @pytest.fixture(scope="module")
 def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
     with running() as stack, following(stack):
-        stack.environment |= hasty() | {
+        stack.environment |= short_deadlines() | {
             "HELIOGRAPH_API_URL": stack.api_url,
             "HELIOGRAPH_API_TOKEN": stack.token("admin"),
             "HELIOGRAPH_APPROVER_TOKEN": stack.token("admin", email="second@example.com"),
@@ -178,9 +179,3 @@ def test_a_unit_that_is_not_enrolled_is_told_with_how_to_enrol_it(theatre: Theat
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert "is not enrolled" in ran.stderr
     assert "python -m registry import" in ran.stderr
-
-
-def hasty() -> dict[str, str]:
-    """Read the settings under which scenarios fit into a minute."""
-    lines = scenario.SETTINGS.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

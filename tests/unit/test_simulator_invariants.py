@@ -104,7 +104,7 @@ def test_no_invariant_is_without_a_break() -> None:
 
 
 def test_what_is_broken_is_named_with_the_unit_and_why_but_for_what_need_not_hold() -> None:
-    told = _evidence(mode=OFF, output=False, shown=_shown(ON, output=False))
+    told = _evidence(mode=OFF, output=False, shown=_shown(OFF, output=False), drifts=[{"closed_at": None}])
 
     broken = invariants.broken([told], {"power_follows_intent": "no reason"})
 
