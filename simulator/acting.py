@@ -20,6 +20,8 @@ from simulator.rogue import Rogue
 from simulator.scenario import Decide, Drift, Find, Hear, Look, Mend, Order, Resolve, Step, Strike, Wait
 
 LOOK_S = 0.1
+LAST = FINAL - {"expired"}
+"""States that no command leaves; expired is left when evidence comes late."""
 
 T = TypeVar("T")
 
@@ -60,19 +62,10 @@ class Acting:
 
     async def do(self, step: Step) -> None:
         """Do one step; `InVain` when it does not come true."""
-        match step:
-            case Strike():
-                self._stations(step.fault)[step.unit].strike(step.fault, step.times)
-            case Mend():
-                self._stations(step.fault)[step.unit].mend(step.fault)
-            case Order():
-                await self._order(step)
-            case Decide():
-                await self._decide(step)
-            case Resolve():
-                await self._resolve(step)
-            case _:
-                await self._wait(step)
+        try:
+            await self._do(step)
+        except Refused as refused:
+            raise InVain(refused.message) from refused
 
     async def order(self, unit: str, wish: Json) -> tuple[int, Json]:
         """Order a command, whatever the answer."""
@@ -87,6 +80,21 @@ class Acting:
             await asyncio.sleep(LOOK_S)
         return found
 
+    async def _do(self, step: Step) -> None:
+        match step:
+            case Strike():
+                self._stations(step.fault)[step.unit].strike(step.fault, step.times)
+            case Mend():
+                self._stations(step.fault)[step.unit].mend(step.fault)
+            case Order():
+                await self._order(step)
+            case Decide():
+                await self._decide(step)
+            case Resolve():
+                await self._resolve(step)
+            case _:
+                await self._wait(step)
+
     def _stations(self, fault: Fault) -> dict[str, Rogue]:
         return self.clones if fault is Fault.CLONED else self.units
 
@@ -95,7 +103,7 @@ class Acting:
             status, self.named[step.command] = await self.order(step.unit, step.body())
         except Refused as refused:
             if refused.status != step.answer:
-                raise InVain(refused.message) from refused
+                raise
         else:
             if status != step.answer:
                 raise InVain(f"the API answered {status}")
@@ -104,20 +112,13 @@ class Acting:
         who = self.approver if step.do == "approve" else self.backend
         if who is None:
             raise NotReady(NOBODY_APPROVES)
-        with_id = self.named[step.command]["id"]
-        try:
-            await who.decide(step.do, with_id, reason=self.reason)
-        except Refused as refused:
-            raise InVain(refused.message) from refused
+        await who.decide(step.do, self.named[step.command]["id"], reason=self.reason)
 
     async def _resolve(self, step: Resolve) -> None:
         drift = await self._open_drift(step.unit, [step.cause])
         if drift is None:
             raise InVain("no such drift is open")
-        try:
-            await self.backend.resolve(drift["id"], step.decision, reason=self.reason)
-        except Refused as refused:
-            raise InVain(refused.message) from refused
+        await self.backend.resolve(drift["id"], step.decision, reason=self.reason)
 
     async def _wait(self, step: Find | Wait | Hear | Look | Drift) -> None:
         match step:
@@ -140,9 +141,7 @@ class Acting:
 
         async def there() -> bool:
             state = (await self.backend.command(command_id))["state"]
-            if state not in step.state and state in FINAL - {
-                "expired"
-            }:  # late evidence may end that once more
+            if state in LAST and state not in step.state:
                 raise InVain(f"it is {state}")
             return state in step.state
 
@@ -189,7 +188,12 @@ async def _true(there: bool) -> bool:  # noqa: FBT001 - a look like the others, 
 
 
 def _at(shown: Any, key: str) -> Any:
+    """Find what a dotted key names; nothing below what is null."""
     for part in key.split("."):
+        if shown is None:
+            return None
+        if not isinstance(shown, dict) or part not in shown:
+            raise InVain(f"the API shows no {key}")
         shown = shown[part]
     return shown
 

@@ -17,9 +17,10 @@ from simulator.unit import Unit
 MOMENT_S = 1.5
 """How much later a unit acts that acknowledges first: some heartbeats of a scenario's unit fit in between."""
 
-WRONG_BY: Mapping[Fault, timedelta] = {
+WRONG_BY: Mapping[Fault, timedelta | None] = {
     Fault.CLOCK_AHEAD: timedelta(days=8 * 365),
     Fault.CLOCK_BEHIND: timedelta(days=-8 * 365),
+    Fault.CLOCK_UNSET: None,
 }
 
 _AT_THE_DOOR = frozenset({Fault.LOST, Fault.TWICE, Fault.OVERTAKEN})
@@ -41,10 +42,8 @@ class Rogue(Station):
                 self.leave()
             case Fault.BRIDGED_OUTPUT:
                 self.unit.bridged = True
-            case Fault.CLOCK_AHEAD | Fault.CLOCK_BEHIND:
-                self.unit.clock_error = WRONG_BY[fault]
-            case Fault.CLOCK_UNSET:
-                self.unit.hears_time = False
+            case Fault.CLOCK_AHEAD | Fault.CLOCK_BEHIND | Fault.CLOCK_UNSET:
+                self._set_clock(WRONG_BY[fault])
             case Fault.CLONED:  # this is the clone; it has waited for this
                 self.come_back()
             case Fault.REBOOT:
@@ -53,9 +52,6 @@ class Rogue(Station):
                 self.reset(forget=fault is Fault.RESET_FORGETTING)
             case _:
                 self._coming.extend([fault] * times)
-                return
-        if fault is Fault.CLOCK_UNSET or fault in WRONG_BY:
-            self.reboot()  # a clock is set once in a boot
 
     def mend(self, fault: Fault) -> None:
         """End a fault that lasts, or take what is left of one out of the store."""
@@ -65,9 +61,7 @@ class Rogue(Station):
             case Fault.BRIDGED_OUTPUT:
                 self.unit.bridged = False
             case Fault.CLOCK_AHEAD | Fault.CLOCK_BEHIND | Fault.CLOCK_UNSET:
-                self.unit.clock_error = timedelta()
-                self.unit.hears_time = True
-                self.reboot()
+                self._set_clock(timedelta())
             case Fault.CLONED:
                 self.leave()
             case _:
@@ -77,11 +71,16 @@ class Rogue(Station):
         """Take in what the broker delivers, after what happens to it on its last step."""
         fault = self._coming.popleft() if self._coming and self._coming[0] in _AT_THE_DOOR else None
         held, self._held = self._held, []
-        if fault in {Fault.TWICE, Fault.OVERTAKEN}:
-            self._held = [body]
-        for each in {None: [body], Fault.TWICE: [body, body]}.get(fault, []):
-            super().hear(each)
-        for each in held:
+        match fault:
+            case Fault.LOST:
+                arriving = []
+            case Fault.TWICE:
+                arriving, self._held = [body, body], [body]
+            case Fault.OVERTAKEN:
+                arriving, self._held = [], [body]
+            case _:
+                arriving = [body]
+        for each in (*arriving, *held):
             super().hear(each)
 
     def handle(self, command: Command) -> None:
@@ -89,7 +88,7 @@ class Rogue(Station):
         match self._next(command):
             case Fault.ACK_BEFORE_ACT:
                 self._promise(command)
-                self._loop.call_later(MOMENT_S, self._keep_word, command, self.unit.memory.boot)
+                self._loop.call_later(MOMENT_S, self._keep_word, command, self._boot)
             case Fault.POWER_LOST_AFTER_ACK:
                 self._promise(command).add_done_callback(lambda _: self.reboot())
             case Fault.ACT_WITHOUT_ACK:
@@ -132,9 +131,18 @@ class Rogue(Station):
         self._field.ledger.command("promised", self.unit.memory, command, result=ack.result)
         return self.acknowledge(ack)
 
-    def _keep_word(self, command: Command, boot: int) -> None:
+    @property
+    def _boot(self) -> tuple[int, int]:
+        return self.unit.memory.life, self.unit.memory.boot
+
+    def _set_clock(self, error: timedelta | None) -> None:
+        """Let the network tell a wrong time, or none, from the next boot on: a clock is set once in each."""
+        self.unit.clock_error = error
+        self.reboot()
+
+    def _keep_word(self, command: Command, boot: tuple[int, int]) -> None:
         """Do what was acknowledged, by the rules that hold then, unless power was lost in between."""
-        if boot == self.unit.memory.boot:
+        if boot == self._boot:
             self.obey(command)
             self.report()
 

@@ -207,7 +207,7 @@ class Station:
                 hear=self.hear,
             )
             await link.open()
-        unit.clock_set = unit.hears_time
+        unit.clock_set = unit.clock_error is not None
         field.tally.connected += 1
         field.tally.ever_connected += not self._known_connected
         self._known_connected = True

@@ -50,8 +50,7 @@ class Unit:
         self.seq = 0
         self.connections = 0
         self.clock_set = False  # from the network, in this boot
-        self.hears_time = True  # from the network
-        self.clock_error = timedelta()  # what that time is wrong by
+        self.clock_error: timedelta | None = timedelta()  # of the network's time; None: it tells none
         self.bridged = False  # around the load switch
         self.backlog: dict[Key, BacklogEntry] = {}
         self._key = key
@@ -226,7 +225,7 @@ class Unit:
         return int(self._told_time(now)) if self.clock_set else None
 
     def _told_time(self, now: datetime) -> float:
-        return (now + self.clock_error).timestamp()
+        return (now + (self.clock_error or timedelta())).timestamp()
 
 
 def key(entry: BacklogEntry) -> Key:

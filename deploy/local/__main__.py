@@ -22,6 +22,7 @@ from deploy.local.progress import Progress, Stopped
 from deploy.local.tenancy import AlreadyRunning, Tenancy, sole
 from runtime import clock
 from runtime.entry import enter
+from runtime.errors import HeliographError
 from simulator import scenario
 
 RUNNING_ALREADY = 3
@@ -74,8 +75,11 @@ def scenarios(
 
     Exit 0 when every invariant holds, 1 with the name of one that does not, 2 when one cannot be played.
     """
-    for name in names or ():
-        scenario.named(name)  # tells at once what is wrong with it
+    try:
+        for name in names or ():
+            scenario.named(name)
+    except HeliographError as error:  # before anything is started for it
+        raise typer.BadParameter(error.message) from error
     given = [Path(name).absolute() if name.endswith(".toml") else name for name in names or ()]
     words = [*(given or ["--all"]), *(["--json"] if json else [])]
     with tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp") as home:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from deploy.local.__main__ import app
 from deploy.local.theatre import short_deadlines
 from simulator import scenario
 from simulator.roster import table
@@ -168,6 +171,30 @@ def test_what_cannot_be_played_ends_2_and_says_what_to_do(
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert told in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_one_word_plays_them_against_a_system_of_its_own() -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HELIOGRAPH_")}
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "deploy.local", "scenarios", "off-and-on", "--json"],
+        env=own,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    [outcome] = json.loads(ran.stdout)
+    assert (outcome["scenario"], outcome["broken"]) == ("off-and-on", {})
+
+
+def test_what_is_no_scenario_is_told_before_a_system_is_started() -> None:
+    told = CliRunner().invoke(app, ["scenarios", "nobody"])
+
+    assert told.exit_code == 2
+    assert "There is no scenario nobody" in told.stderr
 
 
 def test_a_unit_that_is_not_enrolled_is_told_with_how_to_enrol_it(theatre: Theatre, tmp_path: Path) -> None:
