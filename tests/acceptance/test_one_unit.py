@@ -177,9 +177,12 @@ def test_it_is_switched_off_and_pending_until_its_own_heartbeat_proves_it(
 
 
 def test_a_unit_that_is_off_cannot_be_switched_off_again(unit: IndependentUnit, admin: Operator) -> None:
-    """S1.17: refused in every status but Enabled, and the answer names it."""
-    refused = admin.order(SERIAL, kind="set_mode", mode="offline_disabled", reason="again")
+    """S1.17: refused in every status but Enabled, and the answer names it; the same wish is no second one."""
+    wish = {"kind": "set_mode", "mode": "offline_disabled", "reason": "again"}
+    same = admin.order(SERIAL, **wish)
+    refused = admin.order(SERIAL, **wish, after_s=86_400)
 
+    assert (same.status_code, same.json()["new"], same.json()["state"]) == (200, False, "confirmed")
     assert (refused.status_code, refused.json()["enable_status"]) == (409, "offline_disabled")
     assert unit.mode == "offline_disabled"
 
