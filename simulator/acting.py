@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from protocol.identity import Imei
 from runtime import clock
 from simulator.backend import Backend, Json, Refused
-from simulator.casting import NotReady
+from simulator.casting import Unplayable
 from simulator.faults import Fault
 from simulator.invariants import FINAL
 from simulator.ledger import Truth
@@ -111,7 +111,7 @@ class Acting:
     async def _decide(self, step: Decide) -> None:
         who = self.approver if step.do == "approve" else self.backend
         if who is None:
-            raise NotReady(NOBODY_APPROVES)
+            raise Unplayable(NOBODY_APPROVES)
         await who.decide(step.do, self.named[step.command]["id"], reason=self.reason)
 
     async def _resolve(self, step: Resolve) -> None:
@@ -151,7 +151,7 @@ class Acting:
         ends = datetime.fromisoformat(self.named[step.command]["expires_at"])
         left_s = (ends - clock.now()).total_seconds()
         if left_s > self.patience_s:
-            raise NotReady(
+            raise Unplayable(
                 f"{step.command} expires in {left_s:.0f} s, and --patience is {self.patience_s:g} s."
                 " Start the backend with the settings of simulator/scenarios/settings.env."
             )

@@ -15,7 +15,7 @@ ROSTER_SEED, ROSTER_UNITS = 77, 50
 """Whom scenarios are played with when no roster is named: never the units of `make demo`."""
 
 
-class NotReady(Conflict):
+class Unplayable(Conflict):
     """A scenario cannot be played here now."""
 
 
@@ -50,7 +50,7 @@ async def at_rest(backend: Backend, roster: Sequence[Imei], wanted: int) -> list
         else:
             found.append(_memory(imei, shown["reported"]))
     if len(found) < wanted:
-        raise NotReady(
+        raise Unplayable(
             f"{wanted} units at rest are needed, and the roster has {len(found)}: {'; '.join(others[:3])}, …"
             " Enrol further ones: python -m simulator roster --units 50 --seed 77 --interval 1 > roster.csv;"
             " python -m registry import roster.csv; then --roster roster.csv."

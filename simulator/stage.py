@@ -13,7 +13,7 @@ from protocol.messages import Mode
 from simulator import invariants
 from simulator.acting import LOOK_S, NOBODY_APPROVES, Acting, InVain
 from simulator.backend import Backend
-from simulator.casting import NotReady, Remembered, at_rest
+from simulator.casting import Unplayable, Remembered, at_rest
 from simulator.fleet import Fleet
 from simulator.invariants import MENDED_BY_TIME, Evidence
 from simulator.ledger import Truth
@@ -56,9 +56,9 @@ class Place:
 
 
 async def play(scenario: Scenario, place: Place, tell: Callable[[str], None]) -> Outcome:
-    """Play a scenario to its end; `NotReady` when it cannot begin."""
+    """Play a scenario to its end; `Unplayable` when it cannot begin."""
     if scenario.needs_second_person and place.approver is None:
-        raise NotReady(f"{scenario.name} cannot be played. {NOBODY_APPROVES}")
+        raise Unplayable(f"{scenario.name} cannot be played. {NOBODY_APPROVES}")
     began, stop = time.monotonic(), asyncio.Event()
     outcome = Outcome(scenario=scenario.name)
     fleet, acting = await _cast(scenario, place)
@@ -115,7 +115,7 @@ async def _prepare(acting: Acting, fleet: Fleet) -> None:
                 await acting.order(name, {"kind": "set_mode", "mode": "enabled"})
                 await acting.until(partial(_enabled, acting, name))
         except InVain as vain:
-            raise NotReady(f"{name} ({acting.imei(name)}) cannot begin. {_likely(fleet)}") from vain
+            raise Unplayable(f"{name} ({acting.imei(name)}) cannot begin. {_likely(fleet)}") from vain
         acting.before[name] = {each["id"] for each in await acting.backend.commands(acting.imei(name))}
     acting.began = len(acting.ledger.lines)
 
