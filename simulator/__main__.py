@@ -1,4 +1,4 @@
-"""`python -m simulator`: run a fleet of simulated units, or list them for the registry."""
+"""`python -m simulator`: run a fleet of simulated units, list them for the registry, play scenarios."""
 
 from __future__ import annotations
 

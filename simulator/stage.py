@@ -13,7 +13,7 @@ from protocol.messages import Mode
 from simulator import invariants
 from simulator.acting import LOOK_S, NOBODY_APPROVES, Acting, InVain
 from simulator.backend import Backend
-from simulator.casting import Unplayable, Remembered, at_rest
+from simulator.casting import Remembered, Unplayable, at_rest
 from simulator.fleet import Fleet
 from simulator.invariants import MENDED_BY_TIME, Evidence
 from simulator.ledger import Truth
