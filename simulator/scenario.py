@@ -115,7 +115,8 @@ class Strike(UnitStep):
 
     def __str__(self) -> str:
         """Tell the step."""
-        lasts = {Span.COMMAND: f" with the next {self.times} commands", Span.LASTING: " from now on"}
+        commands = "command" if self.times == 1 else f"{self.times} commands"
+        lasts = {Span.COMMAND: f" with the next {commands}", Span.LASTING: " from now on"}
         return f"{self.unit}: {self.fault}{lasts.get(self.fault.span, '')}"
 
 
