@@ -1,0 +1,17 @@
+-- :lock_statuses
+-- Wait for contacts of units under way, so that these orders come after them.
+SELECT FROM unit_status WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR SHARE;
+
+-- :make_intents
+-- Intents of units that never had one.
+INSERT INTO unit_intent (unit_id, epoch)
+SELECT u.id, 0 FROM unit u WHERE u.id = ANY(%(unit_ids)s::int[]) ORDER BY u.id
+ON CONFLICT DO NOTHING;
+
+-- :lock_intents
+-- Lock the intents of units.
+SELECT FROM unit_intent WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR UPDATE;
+
+-- :lock_open
+-- What is under way for units.
+SELECT * FROM command WHERE unit_id = ANY(%(unit_ids)s::int[]) AND finished_at IS NULL ORDER BY id FOR UPDATE;
