@@ -42,6 +42,7 @@ async def order_all(
     supersedes what is open. The audit is the plan's.
     """
     units = int4s(sorted(unit_ids))
+    await execute(conn, SQL.plan_anew)
     await execute(conn, SQL.lock_statuses, unit_ids=units)
     await execute(conn, SQL.make_intents, unit_ids=units)
     await execute(conn, SQL.lock_intents, unit_ids=units)

@@ -1,3 +1,8 @@
+-- :plan_anew
+-- Plan each statement for what it is given: a plan made for ten units is none for a thousand, nor one made
+-- while `command` was empty.
+SET LOCAL plan_cache_mode = force_custom_plan;
+
 -- :lock_statuses
 -- Wait for contacts of units under way, so that these orders come after them.
 SELECT FROM unit_status WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR SHARE;

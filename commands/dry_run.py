@@ -95,6 +95,7 @@ async def perform(
 async def _take(pool: Pool, plan_id: UUID, draft: Draft, source: Source, summary: Summary) -> int:
     """Find and judge the next units; give the number of lines."""
     async with pool.transaction() as conn:
+        await execute(conn, SQL.plan_anew)
         lines = await source.take(conn, draft.scope)
         ids = [line.unit_id for line in lines if line.unit_id is not None]
         known = await selection.facts(conn, ids, draft.scope)

@@ -153,7 +153,8 @@ async def stage(full: Site, act: str, entity_id: int) -> str:
         "INSERT INTO command_plan (id, state, mode, after_s, scope, selection, reason, authored_by,"
         " authored_at, expires_at, rate_per_s, waves_pct, gate_pct, abort_pct, abort_sample, summary,"
         " included, ordered, executed_by, executed_at, finished_at, metered_at, next_at)"
-        " VALUES (%s, %s, %s, 0, %s, '{}', 'why', 'author', now(), now() + interval '1 h', 1, '{100}', 0, 100, 1, %s, 1, 1, 'author', now(),"
+        " VALUES (%s, %s, %s, 0, %s, '{}', 'why', 'author', now(), now() + interval '1 h', 1, '{100}',"
+        " 0, 100, 1, %s, 1, 1, 'author', now(),"
         " CASE WHEN %s = 'cancelled' THEN now() END, now(), now())",
         *(plan_id, state, "offline_disabled" if act in {"approve", "undo"} else "enabled", [entity_id]),
         *(EMPTY_SUMMARY, state),
