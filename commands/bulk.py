@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from commands import docket, policy, selection
-from commands.docket import Command, Docket, Origin
+from commands.docket import Command, Docket, Ordering, Origin
 from commands.ledger import EpochsExhausted, next_epoch
 from commands.policy import Wish
 from commands.selection import Exclusion, Facts
@@ -49,19 +49,16 @@ async def order_all(
     book = await docket.lock(conn, SQL.lock_open, actor=mandate.by, unit_ids=units)
     found = await selection.facts(conn, sorted(unit_ids), mandate.scope)
     verdicts = {unit_id: _judge(wish, found.get(unit_id)) for unit_id in unit_ids}
+    order = Ordering(
+        by=mandate.by,
+        reason=mandate.reason,
+        now=book.now,
+        life=policy.life(wish, settings),
+        origin=Origin.PLAN,
+        plan_id=mandate.plan_id,
+    )
     made = [
-        Command.new(
-            unit_id=unit_id,
-            wish=wish,
-            epoch=verdict,
-            awaits_approval=False,
-            reason=mandate.reason,
-            by=mandate.by,
-            now=book.now,
-            life=policy.life(wish, settings),
-            origin=Origin.PLAN,
-            plan_id=mandate.plan_id,
-        )
+        Command.new(unit_id, wish, order, epoch=verdict)
         for unit_id, verdict in verdicts.items()
         if isinstance(verdict, int)
     ]

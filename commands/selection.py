@@ -101,6 +101,9 @@ class Facts(NamedTuple):
 
     pending: Mode | None
     pending_after_s: int
+    awaited: bool
+    """Whether a mode command waits for a second person."""
+
     suspected_clone: bool
 
     @property
@@ -308,7 +311,7 @@ def judge(wish: Wish, unit: Facts) -> Exclusion | None:
 def _stays_so(wish: Wish, unit: Facts) -> bool:
     """Whether nothing that was ever sent to a unit can take it away from the mode that it reports."""
     wanted = unit.desired is None or wish == wish_of(unit.desired, unit.desired_after_s)
-    return wanted and unit.heard_epoch >= unit.floor
+    return wanted and not unit.awaited and unit.heard_epoch >= unit.floor
 
 
 def wish_of(mode: Mode, after_s: int = 0) -> Wish:

@@ -15,12 +15,13 @@ from commands.plans import Draft, Plan
 from commands.selection import Filter, Listing, Matching, Source
 from commands.waves import Terms
 from protocol.messages import Mode
-from registry import enrolment, entities
+from registry import enrolment, entities, units
 from registry.audit import Deed
 from registry.permissions import Caller, Level, Scope
+from registry.units import Unit
 from runtime.settings import Commands, Database, Plans
 from storage.pool import Pool, open_pool
-from tests.builders import a_deed, a_newcomer, keys
+from tests.builders import a_deed, a_newcomer, an_imei, keys
 
 ENABLE = selection.wish_of(Mode.ENABLED)
 DISABLE = selection.wish_of(Mode.OFFLINE_DISABLED)
@@ -102,6 +103,13 @@ class PlanFleet:
         await self.sql(
             "UPDATE command_plan SET next_at = now() - interval '1 s', metered_at = now() - interval '1 h'"
         )
+
+    async def unit(self, number: int) -> Unit:
+        """Give a unit by its running number."""
+        async with self.pool.transaction() as conn:
+            unit = await units.by_imei(conn, an_imei(number))
+        assert unit is not None
+        return unit
 
     async def plan(self, plan: Plan) -> Plan:
         """Give a plan as it now stands."""

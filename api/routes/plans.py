@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse
 
 from api import uploads
-from api.auth import CanDisable, CanCommand, CanPlan, CanRead
+from api.auth import CanCommand, CanDisable, CanPlan, CanRead
 from api.connection import ThePool, Transaction
 from api.once import Key, Once, OnlyOnce
 from api.paging import Page, PageQuery, Place, behind, page

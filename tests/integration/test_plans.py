@@ -25,7 +25,6 @@ from commands.plans import (
 from commands.policy import WishMakesNoSense
 from commands.selection import Exclusion, Filter, Listing, Matching, Reversal
 from commands.waves import Hold, Terms
-from registry import units
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level, LevelTooLow
 from runtime.settings import Commands, Database, Plans
@@ -214,9 +213,7 @@ async def test_what_changed_since_the_dry_run_is_left_out_with_its_reason(fleet:
     await fleet.sql("UPDATE unit_status SET mode = 'o' WHERE unit_id = 2")
     async with fleet.pool.transaction() as conn:
         for number, wish in ((3, DISABLE), (4, ENABLE)):
-            unit = await units.by_imei(conn, an_imei(number))
-            assert unit is not None
-            await ledger.order(conn, unit, wish, a_deed(), Commands())
+            await ledger.order(conn, await fleet.unit(number), wish, a_deed(), Commands())
 
     await fleet.execute(plan)
     await fleet.carry_out(plan)
@@ -242,6 +239,21 @@ async def test_an_enable_takes_the_place_of_a_disable_under_way(fleet: PlanFleet
     assert {line.command_state for line in await fleet.lines(disabling)} == {"superseded"}
     assert {line.command_state for line in await fleet.lines(enabling)} == {"queued"}
     assert await fleet.value("SELECT count(*) FROM unit_intent WHERE desired = 'enabled' AND epoch = 2") == 20
+
+
+async def test_an_enable_takes_the_place_of_a_disable_that_waits_for_a_second_person(
+    fleet: PlanFleet,
+) -> None:
+    unit = await fleet.unit(1)
+    async with fleet.pool.transaction() as conn:
+        await ledger.order(conn, unit, DISABLE, a_deed(), Commands(), suspected_clone=True)
+
+    plan = await fleet.listing([an_imei(1), an_imei(2)], ENABLE)
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [None, Exclusion.ALREADY_SO]
+    assert await fleet.value("SELECT string_agg(state, ' ' ORDER BY id) FROM command") == "superseded queued"
 
 
 async def test_an_expired_plan_orders_nothing(fleet: PlanFleet) -> None:
