@@ -18,5 +18,12 @@ ON CONFLICT DO NOTHING;
 SELECT FROM unit_intent WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR UPDATE;
 
 -- :lock_open
--- What is under way for units.
-SELECT * FROM command WHERE unit_id = ANY(%(unit_ids)s::int[]) AND finished_at IS NULL ORDER BY id FOR UPDATE;
+-- What is under way for units, looked for unit by unit (`OFFSET 0`) however few the planner believes in.
+SELECT * FROM command
+ WHERE id = ANY(ARRAY(
+        SELECT o.id
+          FROM unnest(%(unit_ids)s::int[]) AS u (id)
+         CROSS JOIN LATERAL (SELECT id FROM command WHERE unit_id = u.id AND finished_at IS NULL OFFSET 0) o))
+   AND finished_at IS NULL
+ ORDER BY id
+   FOR UPDATE;

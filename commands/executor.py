@@ -109,7 +109,7 @@ class Executor:
 
     async def _order(self, conn: Connection, plan: Plan, number: int) -> Plan:
         """Order of the next units what is still fit for each."""
-        turn = await tuples(conn, SQL.turn, plan_id=plan.id, limit=number)
+        turn = await tuples(conn, SQL.turn, plan_id=plan.id, after=plan.place, limit=number)
         mandate = Mandate(
             plan_id=plan.id, by=plan.executed_by or plan.authored_by, reason=plan.reason, scope=plan.scope
         )
@@ -122,6 +122,7 @@ class Executor:
             plan,
             ordered=plan.ordered + ordered,
             dropped=plan.dropped + len(turn) - ordered,
+            place=turn[-1][0],
             waits_for=None,
             metered_at=waves.metered(plan.terms.rate_per_s, plan.metered_at, plan.read_at, ordered),
         )

@@ -18,7 +18,7 @@ SELECT count(*)
 -- :turn
 -- The units whose turn is next.
 SELECT place, unit_id FROM plan_unit
- WHERE plan_id = %(plan_id)s AND outcome = 'waiting'
+ WHERE plan_id = %(plan_id)s AND place > %(after)s AND outcome = 'waiting'
  ORDER BY place LIMIT %(limit)s;
 
 -- :settle

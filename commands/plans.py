@@ -113,7 +113,8 @@ class Plan:
     """One plan as its row tells it, read at `read_at` by the database's clock.
 
     `scope` are the entities among which its units were looked for. `summary` is what its dry run
-    found, None while that goes on. Nothing is metered before `metered_at`; the next step is at `next_at`.
+    found, None while that goes on. Up to `place` every line has had its turn; the rate is used up until
+    `metered_at`; the next step is at `next_at`.
     """
 
     id: UUID
@@ -138,6 +139,7 @@ class Plan:
     finished_at: datetime | None
     waits_for: Hold | None
     aborted_because: dict[str, Any] | None
+    place: int
     metered_at: datetime
     next_at: datetime
     read_at: datetime
@@ -325,6 +327,7 @@ async def write(conn: Connection, plan: Plan) -> None:
         finished_at=plan.finished_at,
         waits_for=plan.waits_for and str(plan.waits_for),
         aborted_because=None if plan.aborted_because is None else Jsonb(plan.aborted_because),
+        place=plan.place,
         metered_at=plan.metered_at,
         next_at=plan.next_at,
     )

@@ -33,6 +33,6 @@ UPDATE command_plan
    SET state = %(state)s, summary = %(summary)s, expires_at = %(expires_at)s, included = %(included)s,
        ordered = %(ordered)s, dropped = %(dropped)s, executed_by = %(executed_by)s, executed_at = %(executed_at)s,
        approved_by = %(approved_by)s, approved_at = %(approved_at)s, finished_at = %(finished_at)s,
-       waits_for = %(waits_for)s, aborted_because = %(aborted_because)s, metered_at = %(metered_at)s,
+       waits_for = %(waits_for)s, aborted_because = %(aborted_because)s, place = %(place)s, metered_at = %(metered_at)s,
        next_at = %(next_at)s
  WHERE id = %(id)s;

@@ -32,6 +32,7 @@ SELECT place, unit_id FROM plan_unit
 
 -- :facts
 -- What is known of units within a scope: what they report, what is wanted of them, what is on its way.
+-- `OFFSET 0`: open commands are looked for unit by unit, however few of them the planner believes in.
 SELECT u.id, u.serial_number, u.entity_id, u.lifecycle::text, s.mode, s.epoch, s.contact_at,
        i.epoch, i.desired, i.after_s, i.floor, c.mode, c.after_s,
        EXISTS (SELECT FROM command w WHERE w.unit_id = u.id AND w.kind = 'set_mode' AND w.state = 'awaiting_approval'),
@@ -39,6 +40,8 @@ SELECT u.id, u.serial_number, u.entity_id, u.lifecycle::text, s.mode, s.epoch, s
   FROM unit u
   LEFT JOIN unit_status s ON s.unit_id = u.id
   LEFT JOIN unit_intent i ON i.unit_id = u.id
-  LEFT JOIN command c ON c.unit_id = u.id AND c.kind = 'set_mode' AND c.finished_at IS NULL
-                     AND c.state <> 'awaiting_approval'
+  LEFT JOIN LATERAL (
+        SELECT mode, after_s FROM command
+         WHERE unit_id = u.id AND kind = 'set_mode' AND finished_at IS NULL AND state <> 'awaiting_approval'
+        OFFSET 0) c ON true
  WHERE u.id = ANY(%(unit_ids)s::int[]) AND (%(scope)s::bigint[] IS NULL OR u.entity_id = ANY(%(scope)s));

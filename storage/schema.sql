@@ -118,6 +118,7 @@ TABLE command_plan
     mode text NOT NULL
     next_at timestamp with time zone NOT NULL
     ordered integer NOT NULL DEFAULT 0
+    place integer NOT NULL DEFAULT 0
     rate_per_s double precision NOT NULL
     reason text NOT NULL
     scope bigint[]
@@ -334,7 +335,6 @@ TABLE plan_unit
     plan_id uuid NOT NULL
     unit_id integer
     plan_unit_command_fits: CHECK (((outcome = 'ordered'::text) = (command_id IS NOT NULL)))
-    plan_unit_command_id_fkey: FOREIGN KEY (command_id) REFERENCES command(id)
     plan_unit_exclusion_fits: CHECK (((outcome = 'excluded'::text) = (exclusion IS NOT NULL)))
     plan_unit_exclusion_is_known: CHECK ((exclusion = ANY (ARRAY['not_a_name'::text, 'unknown'::text, 'twice'::text, 'terminated'::text, 'in_repair'::text, 'already_pending'::text, 'already_so'::text, 'suspected_clone'::text, 'not_enabled'::text, 'epochs_exhausted'::text])))
     plan_unit_is_known_unless_excluded: CHECK (((unit_id IS NOT NULL) OR (outcome = 'excluded'::text)))
@@ -526,7 +526,6 @@ CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
 CREATE UNIQUE INDEX plan_unit_taken_once ON public.plan_unit USING btree (plan_id, unit_id) WHERE (exclusion IS DISTINCT FROM 'twice'::text)
-CREATE INDEX plan_unit_waiting ON public.plan_unit USING btree (plan_id, place) WHERE (outcome = 'waiting'::text)
 CREATE INDEX unit_alert_by_unit ON public.unit_alert USING btree (unit_id, id)
 CREATE INDEX unit_alert_open ON public.unit_alert USING btree (id) WHERE (resolved_at IS NULL)
 CREATE UNIQUE INDEX unit_alert_open_once ON public.unit_alert USING btree (unit_id, kind) WHERE (resolved_at IS NULL)

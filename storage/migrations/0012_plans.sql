@@ -1,6 +1,7 @@
 -- One wish for many units: selected and judged first, ordered bit by bit later, and told unit by unit.
 
 -- `expired` is no state of a row: what was not executed in time is. The waves are shares of the whole, adding up.
+-- Up to `place` every unit has had its turn.
 CREATE TABLE command_plan (
     id              uuid PRIMARY KEY,
     state           text NOT NULL CONSTRAINT command_plan_state_is_known CHECK (state IN (
@@ -32,6 +33,7 @@ CREATE TABLE command_plan (
     finished_at     timestamptz,
     waits_for       text,
     aborted_because jsonb,
+    place           int NOT NULL DEFAULT 0,
     metered_at      timestamptz NOT NULL,
     next_at         timestamptz NOT NULL,
     CONSTRAINT command_plan_final_has_its_time CHECK (
@@ -62,15 +64,14 @@ CREATE TABLE plan_unit (
                    'not_a_name', 'unknown', 'twice', 'terminated', 'in_repair', 'already_pending', 'already_so',
                    'suspected_clone', 'not_enabled', 'epochs_exhausted')),
     decided_at timestamptz,
-    command_id uuid REFERENCES command,
+    command_id uuid,
     PRIMARY KEY (plan_id, place),
     CONSTRAINT plan_unit_exclusion_fits CHECK ((outcome = 'excluded') = (exclusion IS NOT NULL)),
     CONSTRAINT plan_unit_command_fits CHECK ((outcome = 'ordered') = (command_id IS NOT NULL)),
     CONSTRAINT plan_unit_waiting_is_undecided CHECK ((outcome = 'waiting') = (decided_at IS NULL)),
     CONSTRAINT plan_unit_is_known_unless_excluded CHECK (unit_id IS NOT NULL OR outcome = 'excluded')
-);
+) WITH (fillfactor = 60);  -- its turn comes to each row once, and then finds room beside it
 CREATE UNIQUE INDEX plan_unit_taken_once ON plan_unit (plan_id, unit_id) WHERE exclusion IS DISTINCT FROM 'twice';
-CREATE INDEX plan_unit_waiting ON plan_unit (plan_id, place) WHERE outcome = 'waiting';
 
 CREATE INDEX command_by_plan ON command (plan_id) WHERE plan_id IS NOT NULL;
 -- How many were told to switch off within a day.
