@@ -31,7 +31,7 @@ CREATE TABLE command_plan (
     approved_by     text,
     approved_at     timestamptz,
     finished_at     timestamptz,
-    waits_for       text,
+    waits_for       text CONSTRAINT command_plan_hold_is_known CHECK (waits_for IN ('rate', 'gate', 'daily_cap')),
     aborted_because jsonb,
     place           int NOT NULL DEFAULT 0,
     metered_at      timestamptz NOT NULL,
