@@ -136,6 +136,7 @@ TABLE command_plan
     command_plan_execution_is_whole: CHECK (((executed_by IS NULL) = (executed_at IS NULL)))
     command_plan_final_has_its_time: CHECK (((state = ANY (ARRAY['ordered'::text, 'aborted'::text, 'cancelled'::text])) = (finished_at IS NOT NULL)))
     command_plan_gate_is_a_share: CHECK (((gate_pct >= (0)::double precision) AND (gate_pct <= (100)::double precision)))
+    command_plan_hold_is_known: CHECK ((waits_for = ANY (ARRAY['rate'::text, 'gate'::text, 'daily_cap'::text])))
     command_plan_mode_is_known: CHECK ((mode = ANY (ARRAY['enabled'::text, 'offline_disabled'::text])))
     command_plan_pkey: PRIMARY KEY (id)
     command_plan_rate_moves: CHECK ((rate_per_s > (0)::double precision))
