@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 from collections.abc import AsyncIterator
 from typing import Any
@@ -260,3 +261,15 @@ async def test_the_same_call_twice_acts_once(full: Site) -> None:
     assert (first.status_code, again.status_code) == (200, 200)
     assert first.json() == again.json()
     assert problem(await full.post(f"/v1/plans/{plan}/execute", token, WHY)) == (409, "plan-elsewhere")
+
+
+async def test_of_two_same_calls_at_once_one_counts(full: Site) -> None:
+    token = await full.token(Level.ADMIN)
+
+    answers = await asyncio.gather(*(full.post("/v1/plans", token, DISABLE, key="both") for _ in range(3)))
+
+    assert {(answer.status_code, answer.json()["id"]) for answer in answers} == {
+        (201, answers[0].json()["id"])
+    }
+    listed = (await full.get("/v1/plans", token)).json()["items"]
+    assert [plan["state"] for plan in listed].count("ready") == 1
