@@ -52,7 +52,7 @@ class PlanFilter(Shape):
 
     @property
     def filter(self) -> Filter:
-        """The filter itself; `NothingChosen` unless it narrows, or all are meant."""
+        """The filter itself; `NoUnitsChosen` unless it narrows, or all are meant."""
         wanted = Filter(
             entity_id=self.entity_id,
             product_type=self.product_type,

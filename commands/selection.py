@@ -70,7 +70,7 @@ class Exclusion(StrEnum):
     EPOCHS_EXHAUSTED = "epochs_exhausted"
 
 
-class NothingChosen(Invalid):
+class NoUnitsChosen(Invalid):
     """A selection must say which units it means."""
 
 
@@ -278,7 +278,7 @@ def names_of(text: str) -> tuple[Imei | None, SerialNumber | None]:
 def chosen(wanted: Filter, *, everything: bool) -> Filter:
     """Give the filter if it narrows, or if every unit is asked for in so many words; never both."""
     if bool(wanted.given) == everything:
-        raise NothingChosen(
+        raise NoUnitsChosen(
             "Give at least one thing that the units have in common, or say that all are meant."
         )
     return wanted

@@ -166,8 +166,8 @@ async def test_a_list_larger_than_any_other_body_is_taken_and_one_without_end_is
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        ({"filter": {}}, "nothing-chosen"),
-        ({"filter": {"all": True, "entity_id": 2}}, "nothing-chosen"),
+        ({"filter": {}}, "no-units-chosen"),
+        ({"filter": {"all": True, "entity_id": 2}}, "no-units-chosen"),
         ({"filter": {"entity_id": "2"}}, "fields-not-valid"),
         ({"filter": {"serial": "\x00"}}, "fields-not-valid"),
         ({"filter": {"silent_s": -1}}, "fields-not-valid"),
