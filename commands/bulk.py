@@ -6,7 +6,7 @@ Each unit is judged anew under its locks: what a dry run saw may be hours old.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from commands import docket, policy, selection
@@ -18,7 +18,7 @@ from commands.states import State
 from registry.permissions import Scope
 from runtime.settings import Commands
 from storage.arrays import int4s
-from storage.sql import Connection, execute, load
+from storage.sql import Connection, execute, load, tuples
 
 SQL = load(__file__)
 
@@ -43,7 +43,7 @@ async def order_all(
     """
     units = int4s(sorted(unit_ids))
     await execute(conn, SQL.plan_anew)
-    await execute(conn, SQL.lock_statuses, unit_ids=units)
+    heard = await tuples(conn, SQL.heard, unit_ids=units, contact_s=settings.command_contact_s)
     await execute(conn, SQL.make_intents, unit_ids=units)
     await execute(conn, SQL.lock_intents, unit_ids=units)
     book = await docket.lock(conn, SQL.lock_open, actor=mandate.by, unit_ids=units)
@@ -63,8 +63,14 @@ async def order_all(
         if isinstance(verdict, int)
     ]
     _supersede(book, {command.unit_id: command.id for command in made})
+    around = {unit_id for unit_id, may_listen in heard if may_listen}
     for command in made:
-        book.enter(command, evidence={"reason": mandate.reason, "plan": str(mandate.plan_id)})
+        # who is away is waited for: as if a dispatcher had looked, which would be as much work again
+        due_at = book.now if command.unit_id in around else command.expires_at
+        book.enter(
+            replace(command, due_at=due_at),
+            evidence={"reason": mandate.reason, "plan": str(mandate.plan_id)},
+        )
     await book.write(conn)
     excluded = {unit_id: verdict for unit_id, verdict in verdicts.items() if isinstance(verdict, Exclusion)}
     return excluded | {command.unit_id: command.id for command in made}

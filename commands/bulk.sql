@@ -3,9 +3,13 @@
 -- while `command` was empty.
 SET LOCAL plan_cache_mode = force_custom_plan;
 
--- :lock_statuses
--- Wait for contacts of units under way, so that these orders come after them.
-SELECT FROM unit_status WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR SHARE;
+-- :heard
+-- Wait for contacts of units under way, so that these orders come after them, and tell who may listen now; the
+-- dispatcher looks closer.
+SELECT unit_id, presence = 'online' OR live_contact_at > now() - make_interval(secs => %(contact_s)s) AS may_listen
+  FROM unit_status WHERE unit_id = ANY(%(unit_ids)s::int[])
+ ORDER BY unit_id
+   FOR SHARE;
 
 -- :make_intents
 -- Intents of units that never had one.

@@ -227,6 +227,19 @@ async def test_what_changed_since_the_dry_run_is_left_out_with_its_reason(fleet:
     ]
 
 
+async def test_what_is_ordered_of_units_that_are_away_waits_for_their_contact(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit_status SET presence = 'online' WHERE unit_id = 1")
+    await fleet.sql("UPDATE unit_status SET live_contact_at = now() WHERE unit_id = 2")
+    await fleet.sql("UPDATE unit_status SET live_contact_at = now() - interval '1 h' WHERE unit_id = 3")
+    plan = await fleet.listing([an_imei(number) for number in (1, 2, 3, 4)])
+
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    due = "SELECT string_agg((due_at < expires_at)::text, ' ' ORDER BY unit_id) FROM command"
+    assert await fleet.value(due) == "true true false false"
+
+
 async def test_an_enable_takes_the_place_of_a_disable_under_way(fleet: PlanFleet) -> None:
     disabling = await fleet.draft()
     await fleet.execute(disabling)
