@@ -6,7 +6,7 @@ Each unit is judged anew under its locks: what a dry run saw may be hours old.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from commands import docket, policy, selection
@@ -57,20 +57,16 @@ async def order_all(
         origin=Origin.PLAN,
         plan_id=mandate.plan_id,
     )
+    # Who is away is waited for, as if a dispatcher had looked: that would be as much work again.
+    around = {unit_id for unit_id, may_listen in heard if may_listen}
     made = [
-        Command.new(unit_id, wish, order, epoch=verdict)
+        Command.new(unit_id, wish, order, epoch=verdict, awaits_contact=unit_id not in around)
         for unit_id, verdict in verdicts.items()
         if isinstance(verdict, int)
     ]
     _supersede(book, {command.unit_id: command.id for command in made})
-    around = {unit_id for unit_id, may_listen in heard if may_listen}
     for command in made:
-        # who is away is waited for: as if a dispatcher had looked, which would be as much work again
-        due_at = book.now if command.unit_id in around else command.expires_at
-        book.enter(
-            replace(command, due_at=due_at),
-            evidence={"reason": mandate.reason, "plan": str(mandate.plan_id)},
-        )
+        book.enter(command, evidence={"reason": mandate.reason, "plan": str(mandate.plan_id)})
     await book.write(conn)
     excluded = {unit_id: verdict for unit_id, verdict in verdicts.items() if isinstance(verdict, Exclusion)}
     return excluded | {command.unit_id: command.id for command in made}

@@ -87,7 +87,7 @@ class Facts(NamedTuple):
     """What is known of a unit that is to be judged; `pending` is its open mode command."""
 
     unit_id: int
-    serial_number: SerialNumber
+    serial_number: str
     entity_id: int
     lifecycle: Lifecycle
     reported: Mode | None
@@ -341,7 +341,6 @@ def _facts(found: tuple[Any, ...]) -> Facts:
     """Build from a row of `:facts`, whose columns stand in the order of the fields."""
     told = Facts._make(found)
     return told._replace(
-        serial_number=SerialNumber(told.serial_number),
         lifecycle=Lifecycle(told.lifecycle),
         reported=None if told.reported is None else CODES[told.reported],
         heard_epoch=told.heard_epoch or 0,
