@@ -57,10 +57,11 @@ async def order_all(
         origin=Origin.PLAN,
         plan_id=mandate.plan_id,
     )
-    # Who is away is waited for, as if a dispatcher had looked: that would be as much work again.
-    around = {unit_id for unit_id, may_listen in heard if may_listen}
+    # Who is away is waited for, as if a dispatcher had looked: that would be as much work again. A unit that
+    # was never heard has no status to lock: its first contact may be under way, so a dispatcher looks.
+    away = {unit_id for unit_id, may_listen in heard if not may_listen}
     made = [
-        Command.new(unit_id, wish, order, epoch=verdict, awaits_contact=unit_id not in around)
+        Command.new(unit_id, wish, order, epoch=verdict, awaits_contact=unit_id in away)
         for unit_id, verdict in verdicts.items()
         if isinstance(verdict, int)
     ]

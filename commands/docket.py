@@ -92,7 +92,7 @@ class Command:
         awaits_approval: bool = False,
         awaits_contact: bool = False,
     ) -> Command:
-        """Make a command that nobody knows of yet: due at once, or waiting for a second person or its unit."""
+        """Make a command that nobody knows of yet: due at once, or when a second person or its unit comes."""
         expires_at = order.now + order.life
         return cls(
             id=uuid7(),
