@@ -68,8 +68,8 @@ class PlanFilter(Shape):
 class NewListPlan(Shape):
     """What is wanted of the units of a list, why, and how the plan goes on.
 
-    Shares are percent. Left out, the terms are those that `Terms` of the documentation gives for the
-    mode; a plan that enables takes a rate alone.
+    Shares are percent. What is left out is careful for a plan that disables; one that enables takes a
+    rate alone.
     """
 
     mode: Literal[Mode.ENABLED, Mode.OFFLINE_DISABLED]

@@ -92,11 +92,13 @@ async def perform(
         return plan_id, summary.told(await value(conn, SQL.fleet, scope=listed(draft.scope)))
 
 
-async def _take(pool: Pool, plan_id: UUID, draft: Draft, source: Source, summary: Summary) -> int:
-    """Find and judge the next units; give the number of lines."""
+async def _take(pool: Pool, plan_id: UUID, draft: Draft, source: Source, summary: Summary) -> bool:
+    """Find and judge the next units; tell whether there may be more."""
     async with pool.transaction() as conn:
         await execute(conn, SQL.plan_anew)
         lines = await source.take(conn, draft.scope)
+        if lines is None:
+            return False
         ids = [line.unit_id for line in lines if line.unit_id is not None]
         known = await selection.facts(conn, ids, draft.scope)
         taken = {
@@ -107,7 +109,7 @@ async def _take(pool: Pool, plan_id: UUID, draft: Draft, source: Source, summary
         for line, verdict in zip(lines, verdicts, strict=True):
             summary.count(verdict, known.get(line.unit_id or 0), now)
         await _write(conn, plan_id, lines, verdicts)
-    return len(lines)
+    return True
 
 
 def _judge(wish: Wish, line: Listed, known: dict[int, Facts], taken: set[int]) -> Exclusion | None:

@@ -69,9 +69,12 @@ class Executor:
         """Take the next step of a plan that is due, those that enable first; tell whether there was one."""
         async with self._pool.transaction() as conn:
             plan = await row(conn, Plan.from_row, SQL.claim)
-            if plan is not None:
-                await plans.write(conn, await self._advance(conn, plan))
-        return plan is not None
+            if plan is None:
+                return False
+            moved = await self._advance(conn, plan)
+            await plans.write(conn, moved)
+        _tell(plan, moved)
+        return True
 
     async def _advance(self, conn: Connection, plan: Plan) -> Plan:
         """Do what may be done now, and give the plan as it then stands."""
@@ -91,12 +94,9 @@ class Executor:
                 rest_s = max(REST_S, REST_FACTOR * (time.monotonic() - began))
                 return replace(plan, waits_for=hold, next_at=now + timedelta(seconds=rest_s))
             case Abort(failed, ended):
-                ABORTS.inc()
-                log.warning("plan_aborted", plan=str(plan.id), failed=failed, ended=ended)
                 because = {"failed": failed, "ended": ended, "abort_pct": plan.terms.abort_pct}
                 return _end(plan, State.ABORTED, aborted_because=because)
             case Done():
-                log.info("plan_ordered", plan=str(plan.id), ordered=plan.ordered, dropped=plan.dropped)
                 return _end(plan, State.ORDERED)
 
     async def _left_today(self, conn: Connection, plan: Plan) -> int:
@@ -117,7 +117,6 @@ class Executor:
         verdicts = await bulk.order_all(conn, unit_ids, plan.wish, mandate, self._commands)
         await _settle(conn, plan, turn, verdicts)
         ordered = sum(isinstance(verdict, UUID) for verdict in verdicts.values())
-        ORDERS.labels(str(plan.wish.mode)).inc(ordered)
         moved = replace(
             plan,
             ordered=plan.ordered + ordered,
@@ -161,6 +160,16 @@ def _next_turn(plan: Plan) -> datetime:
     """Give when the rate next admits a batch worth a transaction, or one command where it is that low."""
     rate = plan.terms.rate_per_s
     return plan.metered_at + timedelta(seconds=max(1 / rate, min(BATCH / rate, POLL_S)))
+
+
+def _tell(before: Plan, after: Plan) -> None:
+    """Tell of a step that is committed."""
+    ORDERS.labels(str(after.wish.mode)).inc(after.ordered - before.ordered)
+    if after.state is State.ABORTED:
+        ABORTS.inc()
+        log.warning("plan_aborted", plan=str(after.id), because=after.aborted_because)
+    elif after.state is State.ORDERED:
+        log.info("plan_ordered", plan=str(after.id), ordered=after.ordered, dropped=after.dropped)
 
 
 def _end(plan: Plan, state: State, **changes: Any) -> Plan:

@@ -140,8 +140,8 @@ class Source(Protocol):
     def told(self) -> dict[str, Any]:
         """What the plan keeps of where its units come from."""
 
-    async def take(self, conn: Connection, scope: Scope) -> list[Listed]:
-        """Give the next lines, in the order of their places; none at the end."""
+    async def take(self, conn: Connection, scope: Scope, /) -> list[Listed] | None:
+        """Give the next lines, in the order of their places; None at the end."""
 
 
 class Matching:
@@ -157,24 +157,22 @@ class Matching:
         """The filter."""
         return {"filter": self._wanted.given}
 
-    async def take(self, conn: Connection, scope: Scope) -> list[Listed]:
-        """Give the next units that fit."""
+    async def take(self, conn: Connection, scope: Scope, /) -> list[Listed] | None:
+        """Give those of the next units that fit."""
         status = self._wanted.enable_status
         narrowing = {name: value for name, value in asdict(self._wanted).items() if name != "enable_status"}
-        while found := await tuples(
+        found = await tuples(
             conn, SQL.matching, scope=listed(scope), after=self._after, limit=CHUNK, **narrowing
-        ):
-            ids = [unit_id for (unit_id,) in found]
-            self._after = ids[-1]
-            if status is not None:
-                known = await facts(conn, ids, scope)
-                ids = [
-                    unit_id for unit_id in ids if unit_id in known and known[unit_id].enable_status == status
-                ]
-            if ids:
-                first, self._places = self._places + 1, self._places + len(ids)
-                return [Listed(place, None, unit_id) for place, unit_id in enumerate(ids, first)]
-        return []
+        )
+        if not found:
+            return None
+        ids = [unit_id for (unit_id,) in found]
+        self._after = ids[-1]
+        if status is not None:
+            known = await facts(conn, ids, scope)
+            ids = [unit_id for unit_id, unit in sorted(known.items()) if unit.enable_status == status]
+        first, self._places = self._places + 1, self._places + len(ids)
+        return [Listed(place, None, unit_id) for place, unit_id in enumerate(ids, first)]
 
 
 class Reversal:
@@ -189,12 +187,12 @@ class Reversal:
         """The plan that is undone."""
         return {"undo_of": str(self._plan_id)}
 
-    async def take(self, conn: Connection, scope: Scope) -> list[Listed]:
+    async def take(self, conn: Connection, _scope: Scope, /) -> list[Listed] | None:
         """Give the next units, whether or not they are in scope by now: judging tells."""
-        _ = scope
         found = await tuples(conn, SQL.ordered_by, plan_id=self._plan_id, after=self._after, limit=CHUNK)
-        if found:
-            self._after = found[-1][0]
+        if not found:
+            return None
+        self._after = found[-1][0]
         return [Listed(place, None, unit_id) for place, unit_id in found]
 
 
@@ -204,24 +202,17 @@ class Listing:
     def __init__(self, lines: Iterable[str], digest: str) -> None:
         self._names = named(lines)
         self._digest = digest
-        self._rows = 0
 
     @property
     def told(self) -> dict[str, Any]:
         """The list, by the SHA-256 of its bytes."""
         return {"list_sha256": self._digest}
 
-    @property
-    def rows(self) -> int:
-        """How many rows with a name were read so far."""
-        return self._rows
-
-    async def take(self, conn: Connection, scope: Scope) -> list[Listed]:
+    async def take(self, conn: Connection, scope: Scope, /) -> list[Listed] | None:
         """Read the next lines and find the units that they name."""
         given = list(islice(self._names, CHUNK))
-        self._rows += len(given)
         if not given:
-            return []
+            return None
         names = [names_of(text) for _, text in given]
         found = await rows(
             conn,
