@@ -661,8 +661,7 @@ UNION ALL
            FROM heartbeat_touched,
             heartbeat_summing
           WHERE (heartbeat_touched.hour < heartbeat_summing.summed_before)) t
-     CROSS JOIN LATERAL sum_heartbeats(t.hour, (t.hour + '01:00:00'::interval)) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum))
-  WHERE (fresh.unit_id = t.unit_id)
+     JOIN LATERAL sum_heartbeats(t.unit_id, t.hour, (t.hour + '01:00:00'::interval)) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum) ON ((fresh.unit_id = t.unit_id)))
 UNION ALL
  SELECT fresh.unit_id,
     fresh.hour,
@@ -837,8 +836,7 @@ BEGIN
         UNION ALL
         SELECT f.*
           FROM (SELECT DISTINCT unit_id, hour FROM taken) t
-         CROSS JOIN LATERAL sum_heartbeats(t.hour, t.hour + INTERVAL '1 hour') f
-         WHERE f.unit_id = t.unit_id
+         CROSS JOIN LATERAL sum_heartbeats(t.unit_id, t.hour, t.hour + INTERVAL '1 hour') f
     ), written AS (
         INSERT INTO heartbeat_hour AS known
         SELECT * FROM fresh ORDER BY unit_id, hour
@@ -922,6 +920,10 @@ FUNCTION sum_heartbeats(since timestamp with time zone, until timestamp with tim
       FROM heartbeat
      WHERE at >= since AND at < until
      GROUP BY unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00')
+
+FUNCTION sum_heartbeats(unit integer, since timestamp with time zone, until timestamp with time zone) RETURNS SETOF heartbeat_hour
+
+    SELECT * FROM sum_heartbeats(since, until) WHERE unit_id = unit OFFSET 0
 
 FUNCTION tell_unit_login() RETURNS trigger
 
