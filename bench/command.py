@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import psycopg
+from uuid_utils.compat import uuid7
 
 from bench.figures import Figure
 from bench.ingest import STEADY, UNITS, Tell, watching
@@ -25,6 +26,7 @@ from bench.stack import DidNotHappen, Stack, serve
 from bench.units import Unit, connect
 from deploy.local.postgres import Role
 from protocol.messages import Mode
+from storage.arrays import uuids
 
 PER_SECOND = 100  # commands
 HEARD_S = 7.0
@@ -60,9 +62,10 @@ ENDED = "UPDATE command SET state = 'cancelled', finished_at = now() WHERE finis
 ORDERED = """
 INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by,
                      ordered_at, expires_at, due_at)
-SELECT gen_random_uuid(), unit_id, 'set_mode', 'enabled', 0, epoch, 'queued', %s, 'bench@example.com',
+SELECT id, unit_id, 'set_mode', 'enabled', 0, epoch, 'queued', %s, 'bench@example.com',
        now(), now() + interval '30 days', now()
-  FROM unit_intent
+  FROM (SELECT *, row_number() OVER () AS place FROM unit_intent) AS intent
+  JOIN unnest(%s::uuid[]) WITH ORDINALITY AS named (id, place) USING (place)
 """
 SETTLE = (
     "VACUUM (ANALYZE) command",
@@ -230,7 +233,7 @@ async def _queue(stack: Stack) -> None:
     ) as conn:
         for statement in (PRESENT, ENDED, INTENDED):
             await conn.execute(statement.encode())
-        await conn.execute(ORDERED.encode(), [REASON])
+        await conn.execute(ORDERED.encode(), [REASON, uuids(uuid7() for _ in range(BULK))])
         for statement in SETTLE:
             await conn.execute(statement.encode())
 
