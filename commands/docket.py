@@ -6,7 +6,6 @@ the command, and written down with its evidence as a `command_event`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from psycopg.rows import DictRow
 
 from commands.states import FINAL, State, check
 from protocol.messages import CommandKind, Mode
+from storage.arrays import int4s, jsonbs, texts, timestamps, uuids
 from storage.sql import Connection, execute, load, rows, value
 
 SQL = load(__file__)
@@ -128,25 +128,25 @@ class Docket:
             await execute(
                 conn,
                 SQL.write,
-                ids=[command.id for command in changed],
-                states=[str(command.state) for command in changed],
-                due_ats=[command.due_at for command in changed],
-                attempts=[command.attempt for command in changed],
-                attempted_ats=[command.attempted_at for command in changed],
-                acknowledged_ats=[command.acknowledged_at for command in changed],
-                finished_ats=[command.finished_at for command in changed],
-                refusals=[command.refusal for command in changed],
+                ids=uuids([command.id for command in changed]),
+                states=texts([command.state for command in changed]),
+                due_ats=timestamps([command.due_at for command in changed]),
+                attempts=int4s([command.attempt for command in changed]),
+                attempted_ats=timestamps([command.attempted_at for command in changed]),
+                acknowledged_ats=timestamps([command.acknowledged_at for command in changed]),
+                finished_ats=timestamps([command.finished_at for command in changed]),
+                refusals=texts([command.refusal for command in changed]),
             )
         if self._events:
             await execute(
                 conn,
                 SQL.record,
-                ids=[event.command_id for event in self._events],
-                events=[event.event for event in self._events],
-                from_states=[event.from_state and str(event.from_state) for event in self._events],
-                to_states=[str(event.to_state) for event in self._events],
-                attempts=[event.attempt for event in self._events],
-                evidences=[json.dumps(event.evidence) for event in self._events],
+                ids=uuids([event.command_id for event in self._events]),
+                events=texts([event.event for event in self._events]),
+                from_states=texts([event.from_state for event in self._events]),
+                to_states=texts([event.to_state for event in self._events]),
+                attempts=int4s([event.attempt for event in self._events]),
+                evidences=jsonbs([event.evidence for event in self._events]),
                 actor=self._actor,
                 now=self.now,
             )

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from commands import ledger
+from commands import dispatcher, ledger
 from commands.dispatcher import Dispatcher, Published
 from commands.docket import Command
 from commands.ledger import Standing
@@ -19,6 +19,7 @@ from commands.policy import NotEnabled, UnitTerminated, Wish
 from commands.reaper import Reaper
 from commands.states import State
 from protocol import codec, signing
+from protocol.identity import Imei
 from protocol.messages import Ack, AckResult, CommandKind, Heartbeat, Mode, Presence, PresenceState
 from protocol.topics import Channel, topic
 from registry import enrolment, lifecycle, units
@@ -63,6 +64,12 @@ class System:
     dispatcher: Dispatcher
     reaper: Reaper
     seq: int = 0
+
+    async def order_for(self, imei: Imei, wish: Wish) -> Command:
+        async with self.pool.transaction() as conn:
+            unit = await units.by_imei(conn, imei)
+            assert unit is not None
+            return await ledger.order(conn, unit, wish, a_deed(), SETTINGS)
 
     async def order(self, wish: Wish, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
@@ -232,9 +239,10 @@ async def test_a_command_that_was_never_sent_is_not_confirmed_by_a_report(enable
 
 async def test_a_ping_is_confirmed_by_its_ack_and_supersedes_nothing(enabled: System) -> None:
     enable = await enabled.order(ENABLE)
-    ping = await enabled.order(PING)
     await enabled.dispatcher.step()
     await enabled.acks(enable)
+    ping = await enabled.order(PING)
+    await enabled.dispatcher.step()
 
     await enabled.acks(ping, epoch=1)
 
@@ -353,17 +361,65 @@ async def test_a_publish_that_nobody_heard_is_no_attempt(enabled: System) -> Non
     assert await enabled.dispatcher.step() == 1
 
 
-async def test_an_enable_goes_first_and_no_ping_holds_it_up(enabled: System) -> None:
+@pytest.mark.parametrize("wish", [ENABLE, DISABLE])
+async def test_one_command_is_in_flight_to_a_unit_and_a_ping_comes_last(enabled: System, wish: Wish) -> None:
     ping = await enabled.order(PING)
+    first = await enabled.order(wish)
+
+    assert [await enabled.dispatcher.step(), await enabled.dispatcher.step()] == [1, 0]
+    assert (await enabled.state(first), await enabled.state(ping)) == (State.SENT, State.QUEUED)
+
+    await enabled.acks(first)
+    assert await enabled.dispatcher.step() == 1
+    assert [codec.decode_command(body).id for _, body in enabled.publisher.sent] == [first.id, ping.id]
+
+
+async def test_what_waits_for_a_silent_unit_is_due_when_the_silence_before_it_ends(enabled: System) -> None:
+    ping = await enabled.order(PING)
+    await enabled.dispatcher.step()
     enable = await enabled.order(ENABLE)
 
-    assert await enabled.dispatcher.step() == 2
+    assert await enabled.dispatcher.step() == 0
 
-    sent = [codec.decode_command(body).id for _, body in enabled.publisher.sent]
-    assert sent == [enable.id, ping.id]
+    assert (await enabled.command(enable)).due_at == (await enabled.command(ping)).due_at
 
 
-async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(enabled: System) -> None:
+async def test_two_dispatchers_at_once_have_one_command_in_flight_to_a_unit(enabled: System) -> None:
+    """Each would find a command of its own; the intent that both belong to is locked by one of them."""
+    await enabled.order(PING)
+    enable = await enabled.order(ENABLE)
+    twin = Dispatcher("twin", range(100), enabled.publisher, enabled.pool, keys(), SETTINGS)
+    async with enabled.pool.transaction() as conn:  # as the first one holds them until it commits
+        await conn.execute("SELECT FROM unit_intent FOR UPDATE")
+
+        assert await twin.step() == 0
+
+    assert await twin.step() == 1
+    assert await enabled.state(enable) is State.SENT
+
+
+async def test_enables_go_first(enabled: System) -> None:
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(number) for number in (2, 3)], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    disable = await enabled.order(DISABLE)
+    for number in (2, 3):
+        await enabled.order_for(an_imei(number), ENABLE)
+
+    assert await enabled.dispatcher.step() == 3
+
+    sent = [codec.decode_command(body) for _, body in enabled.publisher.sent]
+    assert [command.mode for command in sent] == [Mode.ENABLED, Mode.ENABLED, Mode.OFFLINE_DISABLED]
+    assert sent[-1].id == disable.id
+
+
+async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(
+    enabled: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "BATCH", 100)
     async with enabled.pool.transaction() as conn:
         await enrolment.enrol_all(conn, [a_newcomer(number) for number in range(2, 300)], keys(), a_deed())
         for number in range(2, 300):
@@ -372,7 +428,7 @@ async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(enabled: 
             await ledger.order(conn, sleeper, ENABLE, a_deed(), SETTINGS)
     disable = await enabled.order(DISABLE)
 
-    assert await enabled.dispatcher.step() == 1
+    assert [await enabled.dispatcher.step() for _ in range(3)] == [0, 0, 1]
 
     assert await enabled.state(disable) is State.SENT
     async with enabled.pool.transaction() as conn:
@@ -401,9 +457,9 @@ async def test_a_unit_whose_key_is_unknown_here_costs_no_other_its_command(enabl
 
 async def test_what_is_claimed_is_not_published_once_its_lease_is_over(enabled: System) -> None:
     command = await enabled.order(DISABLE)
-    [sending] = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that sleeps before it publishes
+    claim = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that sleeps before it publishes
 
-    assert await enabled.dispatcher._send(sending, until=0.0) is Published.FAILED  # noqa: SLF001
+    assert await enabled.dispatcher._send(claim.sendings[0], until=0.0) is Published.FAILED  # noqa: SLF001
 
     assert enabled.publisher.sent == []
     assert await enabled.state(command) is State.SENDING
@@ -428,13 +484,13 @@ async def test_a_silence_sends_it_again_and_after_the_last_attempt_waits_for_con
 async def test_a_lapsed_lease_goes_back_and_its_holder_can_write_nothing_more(enabled: System) -> None:
     """R15: the attempt's number fences a dispatcher that slept through its lease."""
     command = await enabled.order(PING)
-    sendings = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that stops between its two steps
+    claim = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that stops between its two steps
     await enabled.makes_due(command)
     await enabled.reaper.step()
     await enabled.makes_due(command)
     await enabled.dispatcher.step()
 
-    await enabled.dispatcher._settle(sendings, [Published.FAILED])  # noqa: SLF001
+    await enabled.dispatcher._settle(claim.sendings, [Published.FAILED])  # noqa: SLF001
 
     assert (await enabled.command(command)).attempt == 2
     assert await enabled.state(command) is State.SENT
@@ -506,9 +562,9 @@ async def test_dispatchers_at_once_never_send_the_same_attempt(enabled: System) 
     await enabled.order(PING)
     twin = Dispatcher("twin", range(100), enabled.publisher, enabled.pool, keys(), SETTINGS)
 
-    claimed = [await enabled.dispatcher._claim(), await twin._claim()]  # noqa: SLF001 - between claim and publish
+    claims = [await enabled.dispatcher._claim(), await twin._claim()]  # noqa: SLF001 - between claim and publish
 
-    assert sorted(map(len, claimed)) == [0, 1]
+    assert [len(claim.sendings) for claim in claims] == [1, 0]
 
 
 async def test_a_dispatcher_of_other_partitions_leaves_it_alone(enabled: System) -> None:
