@@ -36,8 +36,9 @@ SELECT u.id AS unit_id,
        OR coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
                    > now() - 2 * make_interval(secs => u.expected_interval_s), false) AS listens,
        greatest(s.live_contact_at, s.presence_at) AS contact_at,
-       (SELECT max(c.due_at) FROM command c
-         WHERE c.unit_id = u.id AND c.finished_at IS NULL AND c.state IN ('sending', 'sent')) AS busy_until
+       -- a filter, not a condition: the index of all that is awaited must not look like a way to one unit
+       (SELECT max(c.due_at) FILTER (WHERE c.state IN ('sending', 'sent')) FROM command c
+         WHERE c.unit_id = u.id AND c.finished_at IS NULL) AS busy_until
   FROM unit u
   LEFT JOIN unit_status s ON s.unit_id = u.id
  WHERE u.id = ANY(%(unit_ids)s::int[]);
