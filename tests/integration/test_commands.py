@@ -69,11 +69,46 @@ class System:
         async with self.pool.transaction() as conn:
             unit = await units.by_imei(conn, imei)
             assert unit is not None
-            return await ledger.order(conn, unit, wish, a_deed(), SETTINGS)
+            return (await ledger.order(conn, unit, wish, a_deed(), SETTINGS)).command
 
-    async def order(self, wish: Wish, **by: Any) -> Command:
+    async def order(self, wish: Wish, *, suspected_clone: bool = False, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
-            return await ledger.order(conn, self.unit, wish, a_deed(by=a_caller(**by)), SETTINGS)
+            deed = a_deed(by=a_caller(**by))
+            ordered = await ledger.order(
+                conn, self.unit, wish, deed, SETTINGS, suspected_clone=suspected_clone
+            )
+            return ordered.command
+
+    async def cancel(self, command: Command, **by: Any) -> Command:
+        async with self.pool.transaction() as conn:
+            return await ledger.cancel(conn, command.id, a_deed(by=a_caller(**by)))
+
+    async def approve(self, command: Command, **by: Any) -> Command:
+        async with self.pool.transaction() as conn:
+            return await ledger.approve(conn, self.unit, command.id, a_deed(by=a_caller(**by)), SETTINGS)
+
+    async def obeys(self, command: Command) -> None:
+        """Let a command reach its unit, and the unit report it."""
+        await self.makes_due(command)
+        await self.dispatcher.step()
+        await self.reports(command.mode or Mode.ENABLED, command.epoch)
+        assert await self.state(command) is State.CONFIRMED
+
+    async def open_command(self) -> Command | None:
+        """Give the mode command that is under way."""
+        async with self.pool.transaction() as conn:
+            commands = await ledger.of_unit(conn, self.unit.id, limit=99)
+        return next((command for command in commands if command.open and command.mode), None)
+
+    async def expires(self, command: Command) -> None:
+        """Let its life end."""
+        await self.sql(
+            "UPDATE command SET ordered_at = now() - interval '90 d', expires_at = now() - interval '1 s'"
+            " WHERE id = %s",
+            command.id,
+        )
+        await self.reaper.step()
+        assert await self.state(command) is State.EXPIRED
 
     async def command(self, command: Command) -> Command:
         async with self.pool.transaction() as conn:
@@ -90,14 +125,14 @@ class System:
         async with self.pool.transaction() as conn:
             return (await ledger.standings(conn, [self.unit.id]))[self.unit.id]
 
-    async def hears(self, message: Any) -> list[AckVerdict]:
+    async def hears(self, message: Any, *, live: bool = True) -> list[AckVerdict]:
         """Take a message of the unit in, as the gateway does."""
         async with self.pool.transaction() as conn:
             cursor = await conn.execute("SELECT now()")
             found = await cursor.fetchone()
             assert found is not None
             now = found["now"]
-            arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=True)
+            arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=live)
         await Days(self.pool).ensure(moments([arrival]))
         async with self.pool.transaction() as conn:
             recorded = await record(conn, [arrival], now=now)
@@ -113,6 +148,7 @@ class System:
                         boot=beat.boot,
                         seq=beat.seq,
                         received_at=now,
+                        live=live,
                     )
                     for beat in beats
                 ],
@@ -121,9 +157,10 @@ class System:
                 settings=SETTINGS,
             )
 
-    async def reports(self, mode: Mode, epoch: int = 0) -> None:
+    async def reports(self, mode: Mode, epoch: int = 0, *, live: bool = True) -> None:
         self.seq += 1
-        await self.hears(Heartbeat(life=1, boot=1, seq=self.seq, mode=mode, epoch=epoch, readings={}))
+        beat = Heartbeat(life=1, boot=1, seq=self.seq, mode=mode, epoch=epoch, readings={})
+        await self.hears(beat, live=live)
 
     async def comes_online(self) -> None:
         await self.hears(Presence(state=PresenceState.ONLINE, life=1, boot=1, conn=1))
@@ -280,7 +317,7 @@ async def test_a_report_that_proves_a_superseded_command_is_written_down_on_it_o
 async def test_an_epoch_is_above_everything_the_unit_ever_reported(enabled: System) -> None:
     """A database restored from an older backup must not use an epoch twice."""
     await enabled.reports(Mode.ENABLED, 41)
-    assert (await enabled.order(ENABLE)).epoch == 42
+    assert (await enabled.order(DISABLE)).epoch == 42
 
     await enabled.reports(Mode.ENABLED, 2**31 + 1)
     assert (await enabled.order(ENABLE)).epoch == 43
@@ -295,8 +332,9 @@ async def test_only_an_enabled_unit_can_be_offline_disabled(system: System) -> N
         await system.order(DISABLE)
     await system.reports(Mode.ENABLED)
     await system.order(DISABLE)
+    later = Wish(kind=CommandKind.SET_MODE, mode=Mode.OFFLINE_DISABLED, after_s=86_400)
     with pytest.raises(NotEnabled, match="pending_offline_disabled"):
-        await system.order(DISABLE)
+        await system.order(later)
 
 
 async def test_an_offline_disable_needs_an_administrator_and_an_enable_does_not(enabled: System) -> None:
@@ -546,7 +584,7 @@ async def test_acks_for_nothing_for_others_and_again_are_told_apart(enabled: Sys
         await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
         other = await units.by_imei(conn, an_imei(2))
         assert other is not None
-        foreign = await ledger.order(conn, other, PING, a_deed(), SETTINGS)
+        foreign = (await ledger.order(conn, other, PING, a_deed(), SETTINGS)).command
     command = await enabled.order(PING)
     await enabled.dispatcher.step()
 
