@@ -64,7 +64,7 @@ FAULTS: Mapping[str, Fault] = {
     "taking a delivery fails": Fault(Ingest, "take", fail, at=3),
     "acknowledging fails": Fault(Session, "acknowledge", fail, at=3),
     "hearing of drops fails": Fault(Drops, "hear", fail),
-    "dispatching fails": Fault(Dispatcher, "step", fail, at=2),
+    "dispatching fails": Fault(Dispatcher, "_claim", fail, at=2),
     "listening for commands fails": Fault(dispatcher, "wake", fail),
     "the reaper fails": Fault(Reaper, "step", fail, at=2),
     "making days fails": Fault(Days, "ensure", fail),
