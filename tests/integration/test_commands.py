@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,10 +49,16 @@ class FakePublisher:
     answer: Published = Published.TAKEN
     connected: bool = True
     sent: list[tuple[str, bytes]] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared while the broker does not answer."""
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     async def publish(self, topic: str, body: bytes, *, expiry_s: int) -> Published:
         assert expiry_s > 0
         self.sent.append((topic, body))
+        await self.answers.wait()
         return self.answer
 
 
@@ -452,6 +460,63 @@ async def test_enables_go_first(enabled: System) -> None:
     sent = [codec.decode_command(body) for _, body in enabled.publisher.sent]
     assert [command.mode for command in sent] == [Mode.ENABLED, Mode.ENABLED, Mode.OFFLINE_DISABLED]
     assert sent[-1].id == disable.id
+
+
+async def test_what_is_due_all_at_once_leaves_at_the_pace_that_is_set_enables_first(
+    enabled: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker or a fleet that comes back meets no flood."""
+    monkeypatch.setattr(dispatcher, "BATCH", 5)
+    settings = Commands(command_rate=50)
+    paced = Dispatcher("paced", range(100), enabled.publisher, enabled.pool, keys(), settings)
+    numbers = range(2, 22)
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(number) for number in numbers], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    for number in numbers:
+        await enabled.order_for(an_imei(number), PING if number < 12 else ENABLE)
+    began, stop = time.monotonic(), asyncio.Event()
+
+    serving = asyncio.create_task(paced.serve(stop))
+    async with asyncio.timeout(30):
+        while len(enabled.publisher.sent) < len(numbers):
+            await asyncio.sleep(0.01)
+    seconds = time.monotonic() - began
+    stop.set()
+    await serving
+
+    assert seconds >= (len(numbers) - 5) / 50  # the first batch waits for nobody
+    kinds = [codec.decode_command(body).kind for _, body in enabled.publisher.sent]
+    assert kinds == [CommandKind.SET_MODE] * 10 + [CommandKind.PING] * 10
+
+
+async def test_a_batch_is_claimed_while_the_one_before_it_is_on_its_way(
+    enabled: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "BATCH", 1)
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    commands = [await enabled.order(PING), await enabled.order_for(an_imei(2), PING)]
+    enabled.publisher.answers.clear()
+    stop = asyncio.Event()
+
+    serving = asyncio.create_task(enabled.dispatcher.serve(stop))
+    async with asyncio.timeout(30):
+        while len(enabled.publisher.sent) < len(commands):
+            await asyncio.sleep(0.01)
+    assert [await enabled.state(command) for command in commands] == [State.SENDING, State.SENDING]
+    enabled.publisher.answers.set()
+    stop.set()
+    await serving
+
+    assert [await enabled.state(command) for command in commands] == [State.SENT, State.SENT]
 
 
 async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(
