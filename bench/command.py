@@ -23,7 +23,7 @@ from bench.figures import Figure
 from bench.ingest import STEADY, UNITS, Tell, watching
 from bench.register import register
 from bench.stack import DidNotHappen, Stack, serve
-from bench.units import Unit, connect
+from bench.units import Fleet, Unit, connect
 from deploy.local.postgres import Role
 from protocol.messages import Mode
 from storage.arrays import uuids
@@ -220,7 +220,7 @@ async def _bulks(runs: int, tell: Tell) -> list[Bulk]:
             async with connect(stack, known, mute=True) as fleet:
                 await _queue(stack)
                 async with stack.gateway():
-                    number, again = await _all_sent(conn)
+                    number, again = await _all_sent(conn, fleet)
                     seconds = time.monotonic() - fleet.heard_first
             found.append(Bulk(number / seconds, BULK, lost=BULK - number, twice=again))
     return found
@@ -238,9 +238,11 @@ async def _queue(stack: Stack) -> None:
             await conn.execute(statement.encode())
 
 
-async def _all_sent(conn: psycopg.AsyncConnection[Any]) -> tuple[int, int]:
+async def _all_sent(conn: psycopg.AsyncConnection[Any], fleet: Fleet) -> tuple[int, int]:
     """Wait until all are sent, or as many as in time; count them, and those that were tried twice."""
     deadline = time.monotonic() + LIMIT_S
+    while fleet.heard < BULK and time.monotonic() < deadline:  # noqa: ASYNC110 - counting costs more than waiting
+        await asyncio.sleep(POLL_S)
     while True:
         found = await (await conn.execute(SENT.encode())).fetchone()
         sent, again = found or (0, 0)

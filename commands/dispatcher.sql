@@ -1,15 +1,18 @@
 -- :due
 -- Lock what is due, enables first, and with each command its unit's intent: of one unit only one
--- dispatcher decides at a time. No order by id beside due_at, for then a hundred thousand that
--- became due together would be sorted for every claim.
+-- dispatcher decides at a time. Of a hundred thousand that are due a claim touches only its own: there
+-- is no order by id beside due_at, or all would be sorted; and units are looked up one by one (LIMIT 1),
+-- for the planner takes the condition on partitions for one that hardly any unit meets.
 SELECT *, now()
   FROM (SELECT c.*, u.imei, u.key_generation, u.lifecycle
           FROM command c
-          JOIN unit u ON u.id = c.unit_id
           JOIN unit_intent i ON i.unit_id = c.unit_id
+         CROSS JOIN LATERAL (
+               SELECT imei, key_generation, lifecycle FROM unit
+                WHERE id = c.unit_id AND right(imei, 2) BETWEEN %(first)s AND %(last)s
+                LIMIT 1) u
          WHERE c.finished_at IS NULL AND c.state = 'queued' AND c.due_at <= now() AND c.expires_at > now()
            AND c.mode = 'enabled'
-           AND right(u.imei, 2) BETWEEN %(first)s AND %(last)s
          ORDER BY c.due_at
          LIMIT %(limit)s
            FOR UPDATE OF c, i SKIP LOCKED) AS enables
@@ -17,11 +20,13 @@ SELECT *, now()
 SELECT *, now()
   FROM (SELECT c.*, u.imei, u.key_generation, u.lifecycle
           FROM command c
-          JOIN unit u ON u.id = c.unit_id
           JOIN unit_intent i ON i.unit_id = c.unit_id
+         CROSS JOIN LATERAL (
+               SELECT imei, key_generation, lifecycle FROM unit
+                WHERE id = c.unit_id AND right(imei, 2) BETWEEN %(first)s AND %(last)s
+                LIMIT 1) u
          WHERE c.finished_at IS NULL AND c.state = 'queued' AND c.due_at <= now() AND c.expires_at > now()
            AND c.mode IS DISTINCT FROM 'enabled'
-           AND right(u.imei, 2) BETWEEN %(first)s AND %(last)s
          ORDER BY c.due_at
          LIMIT %(limit)s
            FOR UPDATE OF c, i SKIP LOCKED) AS others
@@ -40,7 +45,7 @@ SELECT u.id AS unit_id,
        (SELECT max(c.due_at) FILTER (WHERE c.state IN ('sending', 'sent')) FROM command c
          WHERE c.unit_id = u.id AND c.finished_at IS NULL) AS busy_until
   FROM unit u
-  LEFT JOIN unit_status s ON s.unit_id = u.id
+  LEFT JOIN LATERAL (SELECT * FROM unit_status WHERE unit_id = u.id LIMIT 1) s ON true
  WHERE u.id = ANY(%(unit_ids)s::int[]);
 
 -- :lock
