@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import islice
 from statistics import quantiles
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import psycopg
 from uuid_utils.compat import uuid7
 
+from bench import http
 from bench.figures import Figure
 from bench.ingest import STEADY, UNITS, Tell, watching
 from bench.register import register
 from bench.stack import DidNotHappen, Stack, serve
 from bench.units import Fleet, Unit, connect
 from deploy.local.postgres import Role
+from protocol.identity import Imei
 from protocol.messages import Mode
 from storage.arrays import uuids
 
@@ -37,10 +38,6 @@ SAMPLED = 15 * PER_SECOND
 LIMIT_S = 60.0
 PROBE_S = 0.005
 BULK = 100_000
-CONNECTIONS = 40
-IDLE_S = 2.0
-"""Shorter than the server waits for the next request: else it may hang up just when one leaves."""
-
 POLL_S = 0.05
 REASON = "to be measured"
 
@@ -141,7 +138,7 @@ async def _roundtrips(runs: int, tell: Tell) -> list[Trips]:
             stack.gateway(),
             stack.api() as address,
             connect(stack, imeis) as fleet,
-            _client(address, await stack.token()) as client,
+            http.connect(address, await stack.token()) as client,
         ):
             beating = asyncio.create_task(fleet.beat(STEADY))
             await asyncio.sleep(HEARD_S)
@@ -155,18 +152,17 @@ async def _roundtrips(runs: int, tell: Tell) -> list[Trips]:
     return found
 
 
-async def _roundtrip(
-    client: httpx.AsyncClient, conn: psycopg.AsyncConnection[Any], fresh: Iterator[Unit]
-) -> Trips:
+async def _roundtrip(client: http.Client, conn: psycopg.AsyncConnection[Any], fresh: Iterator[Unit]) -> Trips:
     """Switch some units off, and then on again; each waits for nobody but itself."""
     size, book = WARM + SAMPLED, Book()
-    units = 2 * list(islice(fresh, size // 2))
+    units = list(islice(fresh, size // 2))
+    wishes = [(unit, mode) for mode in (Mode.OFFLINE_DISABLED, Mode.ENABLED) for unit in units]
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(conn, book, size))
-        for place, unit in enumerate(units):
+        for place, (unit, mode) in enumerate(wishes):
             await asyncio.sleep(began + place / PER_SECOND - time.monotonic())
-            group.create_task(_order(client, unit, book))
+            group.create_task(_order(client, unit.imei, mode, book))
     sampled = sorted(book.ordered, key=book.ordered.__getitem__)[WARM:]
     return Trips(
         [1000 * (book.confirmed[one] - book.ordered[one]) for one in sampled if one in book.confirmed],
@@ -175,17 +171,14 @@ async def _roundtrip(
     )
 
 
-async def _order(client: httpx.AsyncClient, unit: Unit, book: Book) -> None:
-    """Order the other mode for a unit."""
-    mode = Mode.OFFLINE_DISABLED if unit.mode is Mode.ENABLED else Mode.ENABLED
+async def _order(client: http.Client, imei: Imei, mode: Mode, book: Book) -> None:
+    """Order a mode for a unit, under a key of its own."""
     wish = {"kind": "set_mode", "mode": mode, "reason": REASON}
     began = time.monotonic()
-    answer = await client.post(
-        f"/v1/units/{unit.imei}/commands", json=wish, headers={"Idempotency-Key": str(uuid4())}
-    )
-    if answer.status_code != httpx.codes.ACCEPTED:
-        raise DidNotHappen("The API did not accept a command.", said=answer.text)
-    book.ordered[UUID(answer.json()["id"])] = began
+    status, told = await client.post(f"/v1/units/{imei}/commands", wish, {"Idempotency-Key": str(uuid4())})
+    if status != HTTPStatus.ACCEPTED:
+        raise DidNotHappen("The API did not accept a command.", said=told)
+    book.ordered[UUID(told["id"])] = began
 
 
 async def _watch(conn: psycopg.AsyncConnection[Any], book: Book, size: int) -> None:
@@ -196,17 +189,6 @@ async def _watch(conn: psycopg.AsyncConnection[Any], book: Book, size: int) -> N
             found = await (await conn.execute(CONFIRMED, [waiting])).fetchall()
             book.confirmed |= dict.fromkeys((command for (command,) in found), time.monotonic())
         await asyncio.sleep(PROBE_S)
-
-
-@asynccontextmanager
-async def _client(address: str, token: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        base_url=address,
-        headers={"Authorization": f"Bearer {token}"},
-        limits=httpx.Limits(max_connections=CONNECTIONS, keepalive_expiry=IDLE_S),
-        timeout=LIMIT_S,
-    ) as client:
-        yield client
 
 
 async def _bulks(runs: int, tell: Tell) -> list[Bulk]:
