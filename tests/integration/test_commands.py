@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,6 +26,7 @@ from protocol.messages import Ack, AckResult, CommandKind, Heartbeat, Mode, Pres
 from protocol.topics import Channel, topic
 from registry import enrolment, lifecycle, units
 from registry.lifecycle import Lifecycle
+from registry.logins import broker_hash
 from registry.permissions import Level
 from registry.units import Unit
 from runtime.errors import Forbidden, Invalid
@@ -40,6 +41,22 @@ SETTINGS = Commands()
 ENABLE = Wish(kind=CommandKind.SET_MODE, mode=Mode.ENABLED)
 DISABLE = Wish(kind=CommandKind.SET_MODE, mode=Mode.OFFLINE_DISABLED)
 PING = Wish(kind=CommandKind.PING)
+
+
+MANY_DUE = (
+    """
+    INSERT INTO unit (imei, serial_number, broker_login)
+    SELECT to_char(n, 'FM000000000000000'), 'MANY-' || n, %(login)s FROM generate_series(1, 5000) AS n
+    """,
+    "INSERT INTO unit_intent (unit_id, epoch) SELECT id, 1 FROM unit",
+    """
+    INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at,
+                         expires_at, due_at)
+    SELECT gen_random_uuid(), id, 'set_mode', %(mode)s, 0, 1, 'queued', 'r', 'a', now(),
+           now() + interval '1 d', now()
+      FROM unit
+    """,
+)
 
 
 @dataclass
@@ -460,6 +477,31 @@ async def test_enables_go_first(enabled: System) -> None:
     sent = [codec.decode_command(body) for _, body in enabled.publisher.sent]
     assert [command.mode for command in sent] == [Mode.ENABLED, Mode.ENABLED, Mode.OFFLINE_DISABLED]
     assert sent[-1].id == disable.id
+
+
+@pytest.mark.parametrize("mode", ["enabled", "offline_disabled"])
+async def test_a_claim_among_thousands_touches_only_its_own(database: Database, mode: str) -> None:
+    """All became due at the same moment; no more of them are joined, sorted or locked than are claimed."""
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as conn:
+        for statement in MANY_DUE:
+            await conn.execute(statement.encode(), {"mode": mode, "login": broker_hash("nobody's")})
+        await conn.execute("ANALYZE unit, unit_intent, command")
+
+        cursor = await conn.execute(
+            b"EXPLAIN (ANALYZE, FORMAT JSON) " + dispatcher.SQL.due.encode(),
+            {"first": "00", "last": "99", "limit": 100},
+        )
+        found = await cursor.fetchone()
+
+    assert found is not None
+    assert max(node["Actual Rows"] for node in nodes(found[0][0]["Plan"])) == 100
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give every node of a plan."""
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
 
 
 async def test_what_is_due_all_at_once_leaves_at_the_pace_that_is_set_enables_first(
