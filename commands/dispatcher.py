@@ -178,14 +178,7 @@ class Dispatcher:
         until = time.monotonic() + self._settings.command_lease_s
         lease = timedelta(seconds=self._settings.command_lease_s)
         async with self._pool.transaction() as conn:
-            found = await rows(
-                conn,
-                dict,
-                SQL.due,
-                first=f"{self._partitions[0]:02}",
-                last=f"{self._partitions[-1]:02}",
-                limit=BATCH,
-            )
+            found = await self._due(conn)
             if not found:
                 return Claim(0, (), until)
             standing = await self._standing(conn, {due["unit_id"] for due in found})
@@ -212,6 +205,12 @@ class Dispatcher:
             await book.write(conn)
         self._pace.spend(len(sendings))
         return Claim(len(found), sendings, until)
+
+    async def _due(self, conn: Connection) -> list[DictRow]:
+        """Lock what is due; planned anew each time: a plan made while nothing was due reads everything."""
+        share = {"first": f"{self._partitions[0]:02}", "last": f"{self._partitions[-1]:02}", "limit": BATCH}
+        cursor = await conn.execute(SQL.due, share, prepare=False)
+        return await cursor.fetchall()
 
     async def _standing(self, conn: Connection, unit_ids: Iterable[int]) -> dict[int, DictRow]:
         """Tell by unit whether it listens, when it came, and until when something is in flight to it."""
