@@ -134,6 +134,7 @@ async def _roundtrips(runs: int, tell: Tell) -> list[Trips]:
     tell("command: servers and units")
     async with serve() as stack, watching(stack) as conn:
         imeis = list(await stack.enrol(UNITS))
+        await conn.execute(PRESENT.encode())
         async with (
             stack.gateway(),
             stack.api() as address,
