@@ -23,6 +23,7 @@ from commands.states import FINAL, State, check
 from protocol.messages import CommandKind, Mode
 from storage.arrays import int4s, int8s, jsonbs, texts, timestamps, uuids
 from storage.sql import Connection, execute, load, rows, value
+from storage.wakes import after_commit
 
 SQL = load(__file__)
 
@@ -260,7 +261,7 @@ class Docket:
             plan_ids=uuids([command.plan_id for command in new]),
         )
         if any(command.state is State.QUEUED for command in new):
-            await wake(conn)
+            wake(conn)
 
     def _rethink(self, command: Command) -> None:
         if command.mode is not None:
@@ -283,9 +284,9 @@ class Docket:
         )
 
 
-async def wake(conn: Connection) -> None:
-    """Wake the dispatchers when this commits."""
-    await execute(conn, SQL.notify)
+def wake(conn: Connection) -> None:
+    """Wake the dispatchers when this has committed."""
+    after_commit(conn, "command_due")
 
 
 async def lock(conn: Connection, query: LiteralString, *, actor: str, **params: object) -> Docket:
