@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import ingest, plan, profile, scale, shares, storage
+from bench import command, ingest, plan, profile, scale, shares, storage
 from bench.figures import Figure
 from bench.report import circumstances, document, table
 from runtime import clock, logs
@@ -34,6 +34,7 @@ WIDTH = 160  # characters of a table that no terminal bounds
 class Group(StrEnum):
     """Figures that are measured together."""
 
+    COMMAND = "command"
     INGEST = "ingest"
     PLAN = "plan"
     PROFILE = "profile"
@@ -47,6 +48,7 @@ async def _profile(runs: int, tell: ingest.Tell) -> list[Figure]:
 
 
 MEASURES: dict[Group, Callable[[int, ingest.Tell], Awaitable[list[Figure]]]] = {
+    Group.COMMAND: command.measure,
     Group.INGEST: ingest.measure,
     Group.PLAN: plan.measure,
     Group.PROFILE: _profile,

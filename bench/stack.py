@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -24,10 +25,11 @@ from deploy.local.gateways import ranges
 from deploy.local.postgres import Role
 from deploy.local.processes import Child
 from protocol.identity import Imei, SerialNumber
-from registry import access_list, enrolment, units
+from registry import access_list, accounts, enrolment, tokens, units
 from registry.audit import Deed
 from registry.newcomers import Newcomer
-from registry.permissions import shell
+from registry.permissions import Level, shell
+from registry.tokens import Terms
 from runtime import clock
 from runtime.errors import Unavailable
 from runtime.settings import Database, Keys
@@ -77,15 +79,17 @@ class Stack:
         )
 
     @asynccontextmanager
-    async def running(self, module: str, *words: str) -> AsyncIterator[Child]:
-        """Run `python -m MODULE`, from its subscription at the broker to the end of the block."""
+    async def running(
+        self, module: str, *words: str, ready: str = "uplink_subscribed"
+    ) -> AsyncIterator[Child]:
+        """Run `python -m MODULE`, from when it says that it is `ready` to the end of the block."""
         child = Child(
             [sys.executable, "-m", module, *words],
             env=self._environment(),
             log=self.folder.log(f"{'-'.join((module, *words))}-{time.monotonic_ns()}"),
         )
         try:
-            await until(lambda: child.ended is not None or "uplink_subscribed" in told(child), READY_S)
+            await until(lambda: child.ended is not None or ready in told(child), READY_S)
             if child.ended is not None:
                 raise DidNotHappen(f"{module} does not start.", said=child.last_words())
             yield child
@@ -95,6 +99,22 @@ class Stack:
     def gateway(self, partitions: range = range(100)) -> AbstractAsyncContextManager[Child]:
         """Run a gateway over some partitions, from its subscription to the end of the block."""
         return self.running("gateway", "--partitions", f"{partitions[0]}-{partitions[-1]}")
+
+    @asynccontextmanager
+    async def api(self) -> AsyncIterator[str]:
+        """Run the API to the end of the block; gives its address."""
+        async with self.running("api", ready="api_served") as child:
+            yield next(
+                str(json.loads(line)["address"]) for line in told(child).splitlines() if "api_served" in line
+            )
+
+    async def token(self) -> str:
+        """Issue an API token that may do everything."""
+        deed = Deed(by=shell(), now=clock.now(), reason="to be measured")
+        async with open_pool(self.settings) as pool, pool.transaction() as conn:
+            account = await accounts.add(conn, "bench@example.com", Level.SYSTEM, None, deed)
+            secret, _ = await tokens.issue(conn, account.email, Terms(name="bench"), deed)
+        return secret
 
     async def enrol(self, number: int) -> dict[Imei, int]:
         """Enrol so many units; gives their row ids."""
@@ -118,6 +138,7 @@ class Stack:
             "HELIOGRAPH_BROKER_UPLINK_PASSWORD": self.folder.secrets.uplink,
             "HELIOGRAPH_BROKER_DOWNLINK_PASSWORD": self.folder.secrets.downlink,
             "HELIOGRAPH_MASTER_SECRETS": self.folder.secrets.master_secrets,
+            "HELIOGRAPH_HTTP_PORT": "0",
         }
 
 
@@ -160,8 +181,12 @@ def told(child: Child) -> str:
 
 
 def access() -> str:
-    """Give the lines of the broker's access list that let the load speak for every unit."""
-    return "".join(f"\nuser {user}\ntopic write scu/v1/+/+/heartbeat\n" for user in PUBLISHERS)
+    """Give the lines of the broker's access list that let the load speak, and hear, for every unit."""
+    return "".join(
+        f"\nuser {user}\ntopic write scu/v1/+/+/heartbeat\ntopic write scu/v1/+/+/ack\n"
+        "topic read scu/v1/+/+/command\n"
+        for user in PUBLISHERS
+    )
 
 
 def _database(held: ExitStack, folder: Folder, account: Account, name: str) -> Addressed:

@@ -1,7 +1,8 @@
 """From queued to sent: claims what is due and whose unit is expected to listen, and publishes it.
 
 A claim is a lease: the attempt's number fences it, so that a dispatcher that slept through its
-lease can neither send the same attempt as another nor write down what came of it.
+lease can neither send the same attempt as another nor write down what came of it. Of one unit at
+most one command is in flight: sending, or sent and not answered yet.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,18 +25,25 @@ from commands.docket import Command, Docket
 from commands.states import State
 from protocol import codec, messages, signing
 from protocol.identity import Imei
-from protocol.messages import Mode
+from protocol.messages import CommandKind, Mode
 from protocol.topics import Channel, topic
+from registry.lifecycle import Lifecycle
 from runtime import clock
 from runtime.errors import HeliographError
 from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Commands, Database, Keys
+from storage.arrays import int4s, uuids
 from storage.notices import wake
 from storage.pool import Pool
-from storage.sql import execute, load, rows
+from storage.sql import Connection, load, rows
 
-BATCH = 200
+BATCH = 500
+"""Commands claimed in one transaction: short enough not to keep what units say waiting for its locks."""
+
+LANES = 3
+"""Batches on their way to the broker while the next is claimed."""
+
 POLL_S = 1.0
 log = structlog.get_logger()
 
@@ -80,11 +88,39 @@ class Sending:
     """When the unit came, if the command had waited for just that."""
 
     @classmethod
-    def of(cls, command: Command, due: DictRow) -> Sending:
+    def of(cls, command: Command, due: DictRow, came: datetime | None) -> Sending:
         """Put together what was claimed and what the claim found out."""
-        came = due["contact_at"]
         waited = came is not None and came > command.ordered_at and command.attempt == 1
         return cls(command, Imei(due["imei"]), due["key_generation"], came if waited else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one look at the queue gave: `found` commands were due, `sendings` of them are ours to send.
+
+    `until` is when the lease is over, in monotonic seconds.
+    """
+
+    found: int
+    sendings: Sequence[Sending]
+    until: float
+
+
+class Pace:
+    """Keeps a rate: what was spent is waited for afterwards, so a single one never waits."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._free_at = 0.0
+
+    def spend(self, number: int) -> None:
+        """Note that so many leave now."""
+        self._free_at = max(self._free_at, time.monotonic()) + number / self._per_second
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until more may leave."""
+        return max(0.0, self._free_at - time.monotonic())
 
 
 class Dispatcher:
@@ -99,6 +135,7 @@ class Dispatcher:
         self._pool = pool
         self._keys = keys
         self._settings = settings
+        self._pace = Pace(settings.command_rate)
         self._woken = asyncio.Event()
 
     async def listen(self, database: Database, stop: asyncio.Event) -> None:
@@ -112,43 +149,81 @@ class Dispatcher:
         await until_stopped("dispatcher", self._work, stop)
 
     async def step(self) -> int:
-        """Claim what is due, publish it, write down what came of it; give the number claimed."""
-        until = time.monotonic() + self._settings.command_lease_s
-        sendings = await self._claim()
-        outcomes = await asyncio.gather(*(self._send(sending, until) for sending in sendings))
-        if sendings:
-            await self._settle(sendings, outcomes)
-        return len(sendings)
+        """Claim what is due, publish it, write down what came of it; give the number sent."""
+        claim = await self._claim()
+        await self._deliver(claim)
+        return len(claim.sendings)
 
     async def _work(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            self._woken.clear()
-            if not self._publisher.connected or await self.step() < BATCH:
-                await pause(self._woken, POLL_S)
+        """Claim batch after batch, at the pace that is set; while one is claimed others are delivered."""
+        under_way: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            while not stop.is_set():
+                self._woken.clear()
+                if len(under_way) >= LANES:  # claimed is only what can leave now, for its lease runs
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                found = 0
+                if self._publisher.connected:
+                    claim = await self._claim()
+                    found = claim.found
+                    task = group.create_task(self._deliver(claim), name="dispatcher-deliver")
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+                if found < BATCH:
+                    await pause(self._woken, POLL_S)
+                await pause(stop, self._pace.wait_s)
 
-    async def _claim(self) -> list[Sending]:
+    async def _claim(self) -> Claim:
         """Lease what is due and whose unit is expected to listen; set the rest aside until it speaks."""
+        until = time.monotonic() + self._settings.command_lease_s
         lease = timedelta(seconds=self._settings.command_lease_s)
-        share = {
-            "first": f"{self._partitions[0]:02}",
-            "last": f"{self._partitions[-1]:02}",
-            "contact_s": self._settings.command_contact_s,
-        }
         async with self._pool.transaction() as conn:
-            found = await rows(conn, dict, SQL.due, **share, limit=BATCH)
-            await execute(conn, SQL.park, **share)
+            found = await self._due(conn)
             if not found:
-                return []
-            now = found[0]["now"]
-            book = Docket((Command.from_row(due) for due in found), now=now, actor=self._name)
+                return Claim(0, (), until)
+            standing = await self._standing(conn, {due["unit_id"] for due in found})
+            book = Docket((Command.from_row(due) for due in found), now=found[0]["now"], actor=self._name)
             sendings = []
-            for due in found:
-                command = Command.from_row(due)
-                attempt = {"attempt": command.attempt + 1, "attempted_at": now, "due_at": now + lease}
-                claimed = book.move(command, State.SENDING, "claimed", evidence={}, **attempt)
-                sendings.append(Sending.of(claimed, due))
+            for due in sorted(found, key=_ping_last):
+                unit, command = standing[due["unit_id"]], Command.from_row(due)
+                if due["lifecycle"] == Lifecycle.TERMINATED or not unit["listens"]:
+                    book.change(command, due_at=command.expires_at)  # its contact makes it due
+                elif unit["busy_until"] is not None:
+                    book.change(command, due_at=min(unit["busy_until"], command.expires_at))
+                else:
+                    unit["busy_until"] = book.now + lease
+                    claimed = book.move(
+                        command,
+                        State.SENDING,
+                        "claimed",
+                        evidence={},
+                        attempt=command.attempt + 1,
+                        attempted_at=book.now,
+                        due_at=book.now + lease,
+                    )
+                    sendings.append(Sending.of(claimed, due, unit["contact_at"]))
             await book.write(conn)
-        return sendings
+        self._pace.spend(len(sendings))
+        return Claim(len(found), sendings, until)
+
+    async def _due(self, conn: Connection) -> list[DictRow]:
+        """Lock what is due; planned anew each time: a plan made while nothing was due reads everything."""
+        share = {"first": f"{self._partitions[0]:02}", "last": f"{self._partitions[-1]:02}", "limit": BATCH}
+        cursor = await conn.execute(SQL.due, share, prepare=False)
+        return await cursor.fetchall()
+
+    async def _standing(self, conn: Connection, unit_ids: Iterable[int]) -> dict[int, DictRow]:
+        """Tell by unit whether it listens, when it came, and until when something is in flight to it."""
+        found = await rows(
+            conn, dict, SQL.standing, unit_ids=int4s(unit_ids), contact_s=self._settings.command_contact_s
+        )
+        return {unit["unit_id"]: unit for unit in found}
+
+    async def _deliver(self, claim: Claim) -> None:
+        """Publish what was claimed, and write down what came of it."""
+        outcomes = await asyncio.gather(*(self._send(sending, claim.until) for sending in claim.sendings))
+        if claim.sendings:
+            await self._settle(claim.sendings, outcomes)
 
     async def _send(self, sending: Sending, until: float) -> Published:
         """Publish a claimed command, unless the lease is over (`until`, monotonic seconds) or its life is."""
@@ -170,13 +245,17 @@ class Dispatcher:
     async def _settle(self, sendings: Sequence[Sending], outcomes: Sequence[Published]) -> None:
         """Write down what the broker said, unless the unit's own answer was quicker or the lease is gone."""
         async with self._pool.transaction() as conn:
-            ids = [sending.command.id for sending in sendings]
+            ids = uuids([sending.command.id for sending in sendings])
             book = await docket.lock(conn, SQL.lock, actor=self._name, ids=ids)
             for sending, outcome in zip(sendings, outcomes, strict=True):
                 command = book.get(sending.command.id)
                 if command and command.state is State.SENDING and command.attempt == sending.command.attempt:
                     settle(book, command, outcome, self._settings)
             await book.write(conn)
+
+
+def _ping_last(due: DictRow) -> bool:
+    return CommandKind(due["kind"]) is CommandKind.PING
 
 
 def on_wire(command: Command) -> messages.Command:

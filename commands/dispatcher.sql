@@ -1,36 +1,52 @@
 -- :due
--- Lock queued commands that are due and whose units are expected to listen: present, or in contact
--- just now. Enables first.
-SELECT c.*, u.imei, u.key_generation, greatest(s.live_contact_at, s.presence_at) AS contact_at, now()
-  FROM command c
-  JOIN unit u ON u.id = c.unit_id
-  JOIN unit_status s ON s.unit_id = c.unit_id
- WHERE c.finished_at IS NULL AND c.state = 'queued' AND c.due_at <= now() AND c.expires_at > now()
-   AND u.lifecycle <> 'TERMINATED'
-   AND right(u.imei, 2) BETWEEN %(first)s AND %(last)s
-   AND (s.live_contact_at > now() - make_interval(secs => %(contact_s)s)
-        OR s.presence = 'online'
-           AND greatest(s.contact_at, s.presence_at) > now() - 2 * make_interval(secs => u.expected_interval_s))
- ORDER BY (c.mode = 'enabled') IS TRUE DESC, c.due_at, c.id
- LIMIT %(limit)s
-   FOR UPDATE OF c SKIP LOCKED;
+-- Lock what is due, enables first, and with each command its unit's intent: of one unit only one
+-- dispatcher decides at a time. Of a hundred thousand that are due a claim touches only its own: there
+-- is no order by id beside due_at, or all would be sorted; and units are looked up one by one (LIMIT 1),
+-- for the planner takes the condition on partitions for one that hardly any unit meets.
+SELECT *, now()
+  FROM (SELECT c.*, u.imei, u.key_generation, u.lifecycle
+          FROM command c
+          JOIN unit_intent i ON i.unit_id = c.unit_id
+         CROSS JOIN LATERAL (
+               SELECT imei, key_generation, lifecycle FROM unit
+                WHERE id = c.unit_id AND right(imei, 2) BETWEEN %(first)s AND %(last)s
+                LIMIT 1) u
+         WHERE c.finished_at IS NULL AND c.state = 'queued' AND c.due_at <= now() AND c.expires_at > now()
+           AND c.mode = 'enabled'
+         ORDER BY c.due_at
+         LIMIT %(limit)s
+           FOR UPDATE OF c, i SKIP LOCKED) AS enables
+ UNION ALL
+SELECT *, now()
+  FROM (SELECT c.*, u.imei, u.key_generation, u.lifecycle
+          FROM command c
+          JOIN unit_intent i ON i.unit_id = c.unit_id
+         CROSS JOIN LATERAL (
+               SELECT imei, key_generation, lifecycle FROM unit
+                WHERE id = c.unit_id AND right(imei, 2) BETWEEN %(first)s AND %(last)s
+                LIMIT 1) u
+         WHERE c.finished_at IS NULL AND c.state = 'queued' AND c.due_at <= now() AND c.expires_at > now()
+           AND c.mode IS DISTINCT FROM 'enabled'
+         ORDER BY c.due_at
+         LIMIT %(limit)s
+           FOR UPDATE OF c, i SKIP LOCKED) AS others
+ LIMIT %(limit)s;
 
--- :park
--- Set aside what is due and was not taken because its unit does not listen: its contact makes it due.
--- An order waits for a contact under way (ledger.sql :heard), so no contact falls between the two.
-UPDATE command c SET due_at = c.expires_at
- WHERE c.id IN (SELECT c.id
-                  FROM command c
-                  JOIN unit u ON u.id = c.unit_id
-                  LEFT JOIN unit_status s ON s.unit_id = c.unit_id
-                 WHERE c.finished_at IS NULL AND c.state = 'queued' AND c.due_at <= now() AND c.expires_at > now()
-                   AND right(u.imei, 2) BETWEEN %(first)s AND %(last)s
-                   AND (u.lifecycle = 'TERMINATED'
-                        OR NOT coalesce(s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)
-                           AND NOT coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
-                                            > now() - 2 * make_interval(secs => u.expected_interval_s), false))
-                 LIMIT 1000
-                   FOR UPDATE OF c SKIP LOCKED);
+-- :standing
+-- How units stand whose commands are locked: whether they are expected to listen (present, or in contact
+-- just now), when they came, and until when something is in flight to them. Asked after the lock: a contact
+-- that is not seen here waits for the lock, and then makes due what was set aside.
+SELECT u.id AS unit_id,
+       coalesce(s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)
+       OR coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
+                   > now() - 2 * make_interval(secs => u.expected_interval_s), false) AS listens,
+       greatest(s.live_contact_at, s.presence_at) AS contact_at,
+       -- a filter, not a condition: the index of all that is awaited must not look like a way to one unit
+       (SELECT max(c.due_at) FILTER (WHERE c.state IN ('sending', 'sent')) FROM command c
+         WHERE c.unit_id = u.id AND c.finished_at IS NULL) AS busy_until
+  FROM unit u
+  LEFT JOIN LATERAL (SELECT * FROM unit_status WHERE unit_id = u.id LIMIT 1) s ON true
+ WHERE u.id = ANY(%(unit_ids)s::int[]);
 
 -- :lock
 -- The commands that were claimed.

@@ -8,7 +8,6 @@ intent before those on its commands.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,7 +21,9 @@ from uuid_utils.compat import uuid7
 from commands.policy import Wish
 from commands.states import FINAL, State, check
 from protocol.messages import CommandKind, Mode
+from storage.arrays import int4s, int8s, jsonbs, texts, timestamps, uuids
 from storage.sql import Connection, execute, load, rows, value
+from storage.wakes import after_commit
 
 SQL = load(__file__)
 
@@ -214,18 +215,18 @@ class Docket:
             await execute(
                 conn,
                 SQL.write,
-                ids=[command.id for command in changed],
-                states=[str(command.state) for command in changed],
-                due_ats=[command.due_at for command in changed],
-                attempts=[command.attempt for command in changed],
-                attempted_ats=[command.attempted_at for command in changed],
-                acknowledged_ats=[command.acknowledged_at for command in changed],
-                finished_ats=[command.finished_at for command in changed],
-                refusals=[command.refusal for command in changed],
-                epochs=[command.epoch for command in changed],
-                expiries=[command.expires_at for command in changed],
-                approvers=[command.approved_by for command in changed],
-                approvals=[command.approved_at for command in changed],
+                ids=uuids([command.id for command in changed]),
+                states=texts([command.state for command in changed]),
+                due_ats=timestamps([command.due_at for command in changed]),
+                attempts=int4s([command.attempt for command in changed]),
+                attempted_ats=timestamps([command.attempted_at for command in changed]),
+                acknowledged_ats=timestamps([command.acknowledged_at for command in changed]),
+                finished_ats=timestamps([command.finished_at for command in changed]),
+                refusals=texts([command.refusal for command in changed]),
+                epochs=int8s([command.epoch for command in changed]),
+                expiries=timestamps([command.expires_at for command in changed]),
+                approvers=texts([command.approved_by for command in changed]),
+                approvals=timestamps([command.approved_at for command in changed]),
             )
         if self._entered:
             await self._insert(conn, [self._commands[command_id] for command_id in self._entered])
@@ -233,12 +234,12 @@ class Docket:
             await execute(
                 conn,
                 SQL.record,
-                ids=[event.command_id for event in self._events],
-                events=[event.event for event in self._events],
-                from_states=[event.from_state and str(event.from_state) for event in self._events],
-                to_states=[str(event.to_state) for event in self._events],
-                attempts=[event.attempt for event in self._events],
-                evidences=[json.dumps(event.evidence) for event in self._events],
+                ids=uuids([event.command_id for event in self._events]),
+                events=texts([event.event for event in self._events]),
+                from_states=texts([event.from_state for event in self._events]),
+                to_states=texts([event.to_state for event in self._events]),
+                attempts=int4s([event.attempt for event in self._events]),
+                evidences=jsonbs([event.evidence for event in self._events]),
                 actor=self._actor,
                 now=self.now,
             )
@@ -251,23 +252,23 @@ class Docket:
         await execute(
             conn,
             SQL.insert,
-            ids=[command.id for command in new],
-            unit_ids=[command.unit_id for command in new],
-            kinds=[str(command.kind) for command in new],
-            modes=[command.mode and str(command.mode) for command in new],
-            afters=[command.after_s for command in new],
-            epochs=[command.epoch for command in new],
-            states=[str(command.state) for command in new],
-            reasons=[command.reason for command in new],
-            orderers=[command.ordered_by for command in new],
-            orders=[command.ordered_at for command in new],
-            expiries=[command.expires_at for command in new],
-            dues=[command.due_at for command in new],
-            origins=[str(command.origin) for command in new],
-            plan_ids=[command.plan_id for command in new],
+            ids=uuids([command.id for command in new]),
+            unit_ids=int4s([command.unit_id for command in new]),
+            kinds=texts([command.kind for command in new]),
+            modes=texts([command.mode for command in new]),
+            afters=int8s([command.after_s for command in new]),
+            epochs=int8s([command.epoch for command in new]),
+            states=texts([command.state for command in new]),
+            reasons=texts([command.reason for command in new]),
+            orderers=texts([command.ordered_by for command in new]),
+            orders=timestamps([command.ordered_at for command in new]),
+            expiries=timestamps([command.expires_at for command in new]),
+            dues=timestamps([command.due_at for command in new]),
+            origins=texts([command.origin for command in new]),
+            plan_ids=uuids([command.plan_id for command in new]),
         )
         if any(command.state is State.QUEUED for command in new):
-            await wake(conn)
+            wake(conn)
 
     def _rethink(self, command: Command) -> None:
         if command.mode is not None:
@@ -290,9 +291,9 @@ class Docket:
         )
 
 
-async def wake(conn: Connection) -> None:
-    """Wake the dispatchers when this commits."""
-    await execute(conn, SQL.notify)
+def wake(conn: Connection) -> None:
+    """Wake the dispatchers when this has committed."""
+    after_commit(conn, "command_due")
 
 
 async def lock(conn: Connection, query: LiteralString, *, actor: str, **params: object) -> Docket:

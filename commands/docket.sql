@@ -34,10 +34,6 @@ SELECT * FROM unnest(%(ids)s::uuid[], %(unit_ids)s::int[], %(kinds)s::text[], %(
                      %(orders)s::timestamptz[], %(expiries)s::timestamptz[], %(dues)s::timestamptz[],
                      %(origins)s::text[], %(plan_ids)s::uuid[]);
 
--- :notify
--- Wake the dispatchers when this commits.
-SELECT pg_notify('command_due', '');
-
 -- :derive
 -- What is wanted of units whose intents are locked, by their commands: the newest wish that was accepted and not given
 -- up. An enable is given up by people and units alone; an offline-disable also by time and by any newer wish.

@@ -195,7 +195,7 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
         approved_at=stand.book.now,
     )
     await stand.book.write(conn)
-    await docket.wake(conn)
+    docket.wake(conn)
     await _write_down(conn, deed, "approve_command", command, approved)
     return approved
 

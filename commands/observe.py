@@ -88,7 +88,7 @@ async def observe(
     verdicts = [judge_ack(book, acked, waits.get(acked.unit_id, timedelta())) for acked in acks]
     judge_reports(book, reports)
     if hurry(book, spoke, settings):
-        await docket.wake(conn)
+        docket.wake(conn)
     await book.write(conn)
     if intents:
         words = [_reported(report) for report in reports] + _unwilling(book, acks, verdicts)

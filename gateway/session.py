@@ -1,7 +1,8 @@
-"""One connection to the broker over MQTT 5: it frames, reads and acknowledges, and nothing else.
+"""One connection to the broker over MQTT 5: it frames, reads, acknowledges and publishes, and nothing else.
 
 The codec `mqtt5` does the packets; this adds what a lossless uplink needs and no client has:
-acknowledgement by the caller, after its commit, and a stop to reading when the caller has enough.
+acknowledgement by the caller, after its commit, and a stop to reading when the caller has enough; and
+for the downlink the broker's own word on every publish.
 An ack belongs to the connection that brought its message, because it is given to this object; on
 a connection that is gone it goes nowhere, as it must.
 """
@@ -23,9 +24,16 @@ from runtime.settings import Broker, Gateway
 
 CONNECT_S = 10.0
 PUBLISH = 3
+REFUSED = 0x80
+"""Reason codes from here on up say no."""
+
+PACKET_IDS = 65_535
 MAX_LENGTH_BYTES = 4
 CONTINUED = 0x80
 """Set in a byte of MQTT's variable length when another one follows."""
+
+CLOCK_GRAIN_S = 0.001
+"""What passes between two looks at the clock makes no second less."""
 
 SILENCE = 1.5
 """A broker that says nothing for so many keepalives, although asked, is gone."""
@@ -120,6 +128,7 @@ class Session(asyncio.Protocol):
         self._heard_at = loop.time()
         self._waiting: dict[int, asyncio.Future[list[int]]] = {}
         self._next_id = 0
+        self._window = asyncio.Semaphore(0)  # publishes that the broker takes before it answers one
         self.accepted: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
         self.ended: asyncio.Future[Exception] = loop.create_future()
 
@@ -148,7 +157,45 @@ class Session(asyncio.Protocol):
             BrokerGone("The connection to the broker was lost.", why=str(error or "closed by the broker"))
         )
 
-    # -- what the uplink calls
+    # -- what uplink and downlink call
+
+    async def admitted(self) -> mqtt5.ConnAckPacket:
+        """Wait to be let in; `BrokerGone` when the broker does not answer in time."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self.accepted
+        except TimeoutError:
+            raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+
+    async def fail_when_ended(self) -> None:
+        """Raise the reason when this connection ends."""
+        raise await self.ended
+
+    async def publish(self, topic: str, body: bytes, *, expiry_s: int) -> int | None:
+        """Publish at QoS 1, not retained, and give the reason code of the broker's answer.
+
+        The seconds count from this call: when they are over before the broker's window has room,
+        nothing is sent, and None is the answer. Between the look at the clock and the write nothing waits.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + expiry_s
+        await self._window.acquire()
+        if self.ended.done():
+            raise self.ended.result()
+        left_s = int(deadline - loop.time() + CLOCK_GRAIN_S)
+        if left_s < 1:
+            self._window.release()
+            return None
+        packet_id = self._packet_id()
+        packet = mqtt5.PublishPacket(
+            topic,
+            body,
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            packet_id=packet_id,
+            message_expiry_interval=left_s,
+        )
+        [code] = await self._ask(packet_id, packet.write())
+        return code
 
     async def subscribe(self, filters: Iterable[mqtt5.TopicFilter]) -> list[int]:
         """Subscribe and give the broker's reason code for each filter."""
@@ -211,9 +258,11 @@ class Session(asyncio.Protocol):
         match packet:
             case mqtt5.ConnAckPacket():
                 self._welcome(packet)
+            case mqtt5.PubAckPacket():
+                self._window.release()
+                self._answer(packet.packet_id, [packet.reason_code])
             case mqtt5.SubAckPacket() | mqtt5.UnsubAckPacket():
-                if (future := self._waiting.pop(packet.packet_id, None)) and not future.done():
-                    future.set_result([int(code) for code in packet.reason_codes])
+                self._answer(packet.packet_id, packet.reason_codes)
             case mqtt5.DisconnectPacket():
                 self._abort(_farewell(packet))
             case mqtt5.PingRespPacket():
@@ -225,6 +274,7 @@ class Session(asyncio.Protocol):
         code = packet.reason_code
         if code == mqtt5.ConnAckReasonCode.SUCCESS:
             if not self.accepted.done():
+                self._window = asyncio.Semaphore(packet.receive_max)
                 self.accepted.set_result(packet)
         elif code in BAD_LOGIN:
             self._abort(refuses(self._connect.username or "", code.name))
@@ -237,9 +287,17 @@ class Session(asyncio.Protocol):
         self._write(packet)
         return await future
 
+    def _answer(self, packet_id: int, codes: Sequence[int]) -> None:
+        """Give an answer to whoever still waits for it."""
+        if (future := self._waiting.pop(packet_id, None)) and not future.done():
+            future.set_result([int(code) for code in codes])
+
     def _packet_id(self) -> int:
-        self._next_id += 1
-        return self._next_id
+        """Give an id that no unanswered packet bears, whether or not somebody still awaits the answer."""
+        while True:
+            self._next_id = self._next_id % PACKET_IDS + 1
+            if self._next_id not in self._waiting:
+                return self._next_id
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -9,12 +9,11 @@ import structlog
 
 from gateway import metrics
 from gateway.ingest import Ingest
-from gateway.session import CONNECT_S, BrokerGone, BrokerRefuses, Session, dial, introduction
+from gateway.session import REFUSED, BrokerRefuses, Session, dial, introduction
 from protocol.topics import Channel, filters
 from runtime.retry import until_stopped
 from runtime.settings import Broker, Gateway
 
-REFUSED = 0x80
 EVERY_PARTITION = range(100)
 UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
 
@@ -50,7 +49,7 @@ class Uplink:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(session.keep_alive(self._gateway.gateway_keepalive_s)),
-                    group.create_task(_fail_when_ended(session)),
+                    group.create_task(session.fail_when_ended()),
                     group.create_task(self._begin(session)),
                 ]
                 await stop.wait()
@@ -73,11 +72,7 @@ class Uplink:
         in as fast as the database admits: no time limit would be right. A dead broker is the
         session's to notice.
         """
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                welcome = await session.accepted
-        except TimeoutError:
-            raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
+        welcome = await session.admitted()
         log.info("broker_connected", gateway=self._name, session_present=welcome.session_present)
         if not welcome.session_present:
             self._ingest.nothing_queued()
@@ -126,7 +121,3 @@ def _all_patterns() -> set[str]:
     return {
         pattern for channel in UPLINK for partitions in ranges for pattern in filters(channel, partitions)
     }
-
-
-async def _fail_when_ended(session: Session) -> None:
-    raise await session.ended

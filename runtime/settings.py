@@ -227,6 +227,11 @@ class Commands(Settings):
     command_contact_s: float = Field(
         default=8.0, gt=0, description="seconds after a contact in which a unit is expected to listen"
     )
+    command_rate: float = Field(
+        default=5_000.0,
+        gt=0,
+        description="commands per second that a gateway sends at most, also when very many are due at once",
+    )
     command_evidence_intervals: float = Field(
         default=2.0, gt=0, description="expected intervals to wait for the heartbeat that proves an ack"
     )

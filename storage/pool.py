@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime.settings import Database
+from storage import wakes
 from storage.errors import DatabaseUnavailable, DeadlinePassed, NotMigrated, transient
 from storage.sql import Connection
 
@@ -47,9 +48,11 @@ class Pool:
         began = loop.time()
         try:
             async with self._pool.connection(timeout=limit) as conn:
+                wakes.forget(conn)  # of a transaction that was rolled back
                 with cut_after(conn, limit - (loop.time() - began)):
                     async with conn.transaction():
                         yield conn
+                    await wakes.tell(conn)
         except PoolTimeout:
             raise DatabaseUnavailable("No database connection became free in time.") from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from commands import ledger
+from commands import dispatcher, ledger
 from commands.dispatcher import Dispatcher, Published
 from commands.docket import Command
 from commands.ledger import Standing
@@ -19,10 +21,12 @@ from commands.policy import NotEnabled, UnitTerminated, Wish
 from commands.reaper import Reaper
 from commands.states import State
 from protocol import codec, signing
+from protocol.identity import Imei
 from protocol.messages import Ack, AckResult, CommandKind, Heartbeat, Mode, Presence, PresenceState
 from protocol.topics import Channel, topic
 from registry import enrolment, lifecycle, units
 from registry.lifecycle import Lifecycle
+from registry.logins import broker_hash
 from registry.permissions import Level
 from registry.units import Unit
 from runtime.errors import Forbidden, Invalid
@@ -39,6 +43,22 @@ DISABLE = Wish(kind=CommandKind.SET_MODE, mode=Mode.OFFLINE_DISABLED)
 PING = Wish(kind=CommandKind.PING)
 
 
+MANY_DUE = (
+    """
+    INSERT INTO unit (imei, serial_number, broker_login)
+    SELECT to_char(n, 'FM000000000000000'), 'MANY-' || n, %(login)s FROM generate_series(1, 5000) AS n
+    """,
+    "INSERT INTO unit_intent (unit_id, epoch) SELECT id, 1 FROM unit",
+    """
+    INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at,
+                         expires_at, due_at)
+    SELECT gen_random_uuid(), id, 'set_mode', %(mode)s, 0, 1, 'queued', 'r', 'a', now(),
+           now() + interval '1 d', now()
+      FROM unit
+    """,
+)
+
+
 @dataclass
 class FakePublisher:
     """A broker that answers as told and remembers what it was given."""
@@ -46,10 +66,16 @@ class FakePublisher:
     answer: Published = Published.TAKEN
     connected: bool = True
     sent: list[tuple[str, bytes]] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared while the broker does not answer."""
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     async def publish(self, topic: str, body: bytes, *, expiry_s: int) -> Published:
         assert expiry_s > 0
         self.sent.append((topic, body))
+        await self.answers.wait()
         return self.answer
 
 
@@ -63,6 +89,12 @@ class System:
     dispatcher: Dispatcher
     reaper: Reaper
     seq: int = 0
+
+    async def order_for(self, imei: Imei, wish: Wish) -> Command:
+        async with self.pool.transaction() as conn:
+            unit = await units.by_imei(conn, imei)
+            assert unit is not None
+            return (await ledger.order(conn, unit, wish, a_deed(), SETTINGS)).command
 
     async def order(self, wish: Wish, *, suspected_clone: bool = False, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
@@ -269,9 +301,10 @@ async def test_a_command_that_was_never_sent_is_not_confirmed_by_a_report(enable
 
 async def test_a_ping_is_confirmed_by_its_ack_and_supersedes_nothing(enabled: System) -> None:
     enable = await enabled.order(ENABLE)
-    ping = await enabled.order(PING)
     await enabled.dispatcher.step()
     await enabled.acks(enable)
+    ping = await enabled.order(PING)
+    await enabled.dispatcher.step()
 
     await enabled.acks(ping, epoch=1)
 
@@ -391,17 +424,147 @@ async def test_a_publish_that_nobody_heard_is_no_attempt(enabled: System) -> Non
     assert await enabled.dispatcher.step() == 1
 
 
-async def test_an_enable_goes_first_and_no_ping_holds_it_up(enabled: System) -> None:
+@pytest.mark.parametrize("wish", [ENABLE, DISABLE])
+async def test_one_command_is_in_flight_to_a_unit_and_a_ping_comes_last(enabled: System, wish: Wish) -> None:
     ping = await enabled.order(PING)
+    first = await enabled.order(wish)
+
+    assert [await enabled.dispatcher.step(), await enabled.dispatcher.step()] == [1, 0]
+    assert (await enabled.state(first), await enabled.state(ping)) == (State.SENT, State.QUEUED)
+
+    await enabled.acks(first)
+    assert await enabled.dispatcher.step() == 1
+    assert [codec.decode_command(body).id for _, body in enabled.publisher.sent] == [first.id, ping.id]
+
+
+async def test_what_waits_for_a_silent_unit_is_due_when_the_silence_before_it_ends(enabled: System) -> None:
+    ping = await enabled.order(PING)
+    await enabled.dispatcher.step()
     enable = await enabled.order(ENABLE)
 
-    assert await enabled.dispatcher.step() == 2
+    assert await enabled.dispatcher.step() == 0
 
-    sent = [codec.decode_command(body).id for _, body in enabled.publisher.sent]
-    assert sent == [enable.id, ping.id]
+    assert (await enabled.command(enable)).due_at == (await enabled.command(ping)).due_at
 
 
-async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(enabled: System) -> None:
+async def test_two_dispatchers_at_once_have_one_command_in_flight_to_a_unit(enabled: System) -> None:
+    """Each would find a command of its own; the intent that both belong to is locked by one of them."""
+    await enabled.order(PING)
+    enable = await enabled.order(ENABLE)
+    twin = Dispatcher("twin", range(100), enabled.publisher, enabled.pool, keys(), SETTINGS)
+    async with enabled.pool.transaction() as conn:  # as the first one holds them until it commits
+        await conn.execute("SELECT FROM unit_intent FOR UPDATE")
+
+        assert await twin.step() == 0
+
+    assert await twin.step() == 1
+    assert await enabled.state(enable) is State.SENT
+
+
+async def test_enables_go_first(enabled: System) -> None:
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(number) for number in (2, 3)], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    disable = await enabled.order(DISABLE)
+    for number in (2, 3):
+        await enabled.order_for(an_imei(number), ENABLE)
+
+    assert await enabled.dispatcher.step() == 3
+
+    sent = [codec.decode_command(body) for _, body in enabled.publisher.sent]
+    assert [command.mode for command in sent] == [Mode.ENABLED, Mode.ENABLED, Mode.OFFLINE_DISABLED]
+    assert sent[-1].id == disable.id
+
+
+@pytest.mark.parametrize("mode", ["enabled", "offline_disabled"])
+async def test_a_claim_among_thousands_touches_only_its_own(database: Database, mode: str) -> None:
+    """All became due at the same moment; no more of them are joined, sorted or locked than are claimed."""
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as conn:
+        for statement in MANY_DUE:
+            await conn.execute(statement.encode(), {"mode": mode, "login": broker_hash("nobody's")})
+        await conn.execute("ANALYZE unit, unit_intent, command")
+
+        cursor = await conn.execute(
+            b"EXPLAIN (ANALYZE, FORMAT JSON) " + dispatcher.SQL.due.encode(),
+            {"first": "00", "last": "99", "limit": 100},
+        )
+        found = await cursor.fetchone()
+
+    assert found is not None
+    assert max(node["Actual Rows"] for node in nodes(found[0][0]["Plan"])) == 100
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give every node of a plan."""
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+async def test_what_is_due_all_at_once_leaves_at_the_pace_that_is_set_enables_first(
+    enabled: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker or a fleet that comes back meets no flood."""
+    monkeypatch.setattr(dispatcher, "BATCH", 5)
+    settings = Commands(command_rate=50)
+    paced = Dispatcher("paced", range(100), enabled.publisher, enabled.pool, keys(), settings)
+    numbers = range(2, 22)
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(number) for number in numbers], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    for number in numbers:
+        await enabled.order_for(an_imei(number), PING if number < 12 else ENABLE)
+    began, stop = time.monotonic(), asyncio.Event()
+
+    serving = asyncio.create_task(paced.serve(stop))
+    async with asyncio.timeout(30):
+        while len(enabled.publisher.sent) < len(numbers):
+            await asyncio.sleep(0.01)
+    seconds = time.monotonic() - began
+    stop.set()
+    await serving
+
+    assert seconds >= (len(numbers) - 5) / 50  # the first batch waits for nobody
+    kinds = [codec.decode_command(body).kind for _, body in enabled.publisher.sent]
+    assert kinds == [CommandKind.SET_MODE] * 10 + [CommandKind.PING] * 10
+
+
+async def test_a_batch_is_claimed_while_the_one_before_it_is_on_its_way(
+    enabled: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "BATCH", 1)
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    commands = [await enabled.order(PING), await enabled.order_for(an_imei(2), PING)]
+    enabled.publisher.answers.clear()
+    stop = asyncio.Event()
+
+    serving = asyncio.create_task(enabled.dispatcher.serve(stop))
+    async with asyncio.timeout(30):
+        while len(enabled.publisher.sent) < len(commands):
+            await asyncio.sleep(0.01)
+    assert [await enabled.state(command) for command in commands] == [State.SENDING, State.SENDING]
+    enabled.publisher.answers.set()
+    stop.set()
+    await serving
+
+    assert [await enabled.state(command) for command in commands] == [State.SENT, State.SENT]
+
+
+async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(
+    enabled: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "BATCH", 100)
     async with enabled.pool.transaction() as conn:
         await enrolment.enrol_all(conn, [a_newcomer(number) for number in range(2, 300)], keys(), a_deed())
         for number in range(2, 300):
@@ -410,7 +573,7 @@ async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(enabled: 
             await ledger.order(conn, sleeper, ENABLE, a_deed(), SETTINGS)
     disable = await enabled.order(DISABLE)
 
-    assert await enabled.dispatcher.step() == 1
+    assert [await enabled.dispatcher.step() for _ in range(3)] == [0, 0, 1]
 
     assert await enabled.state(disable) is State.SENT
     async with enabled.pool.transaction() as conn:
@@ -439,9 +602,9 @@ async def test_a_unit_whose_key_is_unknown_here_costs_no_other_its_command(enabl
 
 async def test_what_is_claimed_is_not_published_once_its_lease_is_over(enabled: System) -> None:
     command = await enabled.order(DISABLE)
-    [sending] = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that sleeps before it publishes
+    claim = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that sleeps before it publishes
 
-    assert await enabled.dispatcher._send(sending, until=0.0) is Published.FAILED  # noqa: SLF001
+    assert await enabled.dispatcher._send(claim.sendings[0], until=0.0) is Published.FAILED  # noqa: SLF001
 
     assert enabled.publisher.sent == []
     assert await enabled.state(command) is State.SENDING
@@ -466,13 +629,13 @@ async def test_a_silence_sends_it_again_and_after_the_last_attempt_waits_for_con
 async def test_a_lapsed_lease_goes_back_and_its_holder_can_write_nothing_more(enabled: System) -> None:
     """R15: the attempt's number fences a dispatcher that slept through its lease."""
     command = await enabled.order(PING)
-    sendings = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that stops between its two steps
+    claim = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that stops between its two steps
     await enabled.makes_due(command)
     await enabled.reaper.step()
     await enabled.makes_due(command)
     await enabled.dispatcher.step()
 
-    await enabled.dispatcher._settle(sendings, [Published.FAILED])  # noqa: SLF001
+    await enabled.dispatcher._settle(claim.sendings, [Published.FAILED])  # noqa: SLF001
 
     assert (await enabled.command(command)).attempt == 2
     assert await enabled.state(command) is State.SENT
@@ -544,9 +707,9 @@ async def test_dispatchers_at_once_never_send_the_same_attempt(enabled: System) 
     await enabled.order(PING)
     twin = Dispatcher("twin", range(100), enabled.publisher, enabled.pool, keys(), SETTINGS)
 
-    claimed = [await enabled.dispatcher._claim(), await twin._claim()]  # noqa: SLF001 - between claim and publish
+    claims = [await enabled.dispatcher._claim(), await twin._claim()]  # noqa: SLF001 - between claim and publish
 
-    assert sorted(map(len, claimed)) == [0, 1]
+    assert [len(claim.sendings) for claim in claims] == [1, 0]
 
 
 async def test_a_dispatcher_of_other_partitions_leaves_it_alone(enabled: System) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiomqtt
@@ -17,7 +18,7 @@ from commands.dispatcher import Published
 from deploy.local import broker
 from deploy.local.account import servers_account
 from deploy.local.folder import Folder, open_folder
-from gateway.downlink import Downlink, TellingClient
+from gateway.downlink import Downlink
 from gateway.session import BrokerGone, BrokerRefuses, Delivery, Session
 from runtime.settings import Broker, Gateway
 from tests.builders import an_imei
@@ -227,7 +228,7 @@ async def downlink(place: tuple[Folder, broker.Server]) -> AsyncIterator[Downlin
 async def test_the_downlink_tells_taken_unheard_and_refused_apart(
     place: tuple[Folder, broker.Server],
 ) -> None:
-    """Pins what aiomqtt hides: PUBACK 0x10 and 0x87 look like success to its callers."""
+    """Pins the reason codes: 0x10 when nobody listens, 0x87 when the access list forbids it."""
     async with downlink(place) as link:
         assert await link.publish(COMMAND, b"{}", expiry_s=30) is Published.UNHEARD
         async with unit(place) as client:
@@ -250,23 +251,43 @@ async def test_a_downlink_without_a_broker_fails_and_does_not_raise(
 
 
 async def test_a_downlink_that_is_cancelled_while_it_connects_ends(
-    place: tuple[Folder, broker.Server], monkeypatch: pytest.MonkeyPatch
+    place: tuple[Folder, broker.Server],
 ) -> None:
-    """R9: on Python 3.11 aiomqtt swallows a cancellation that comes with the broker's welcome."""
-    connecting = asyncio.Event()
+    """R9: to a broker that takes the connection and does not answer."""
+    connecting, over = asyncio.Event(), asyncio.Event()
 
-    async def swallowing(self: TellingClient) -> TellingClient:
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connecting.set()
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(60)
-        return await connect(self)
+        await over.wait()
+        writer.close()
 
-    connect = TellingClient.__aenter__
-    monkeypatch.setattr(TellingClient, "__aenter__", swallowing)
-    serving = asyncio.create_task(Downlink(broker.DOWNLINK, *settings_of(place)).serve(asyncio.Event()))
-    await connecting.wait()
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        _, gateway = settings_of(place)
+        to = Broker.model_validate({"broker_url": f"mqtt://127.0.0.1:{port}"})
+        serving = asyncio.create_task(Downlink(broker.DOWNLINK, to, gateway).serve(asyncio.Event()))
+        await connecting.wait()
 
-    serving.cancel()
+        serving.cancel()
 
-    await asyncio.wait({serving}, timeout=10)
-    assert serving.cancelled()
+        await asyncio.wait({serving}, timeout=10)
+        assert serving.cancelled()
+        over.set()
+
+
+async def test_a_downlink_whose_broker_goes_fails_what_is_unanswered_and_comes_back(
+    place: tuple[Folder, broker.Server],
+) -> None:
+    async with downlink(place) as link:
+        async with unit(place) as client:
+            await client.subscribe(COMMAND, qos=1)
+            place[1].child.tell(signal.SIGSTOP)
+            waiting = asyncio.create_task(link.publish(COMMAND, b"{}", expiry_s=30))
+            await asyncio.sleep(0)
+            link._session._abort(BrokerGone("cut"))  # type: ignore[union-attr]  # noqa: SLF001 - a cut line
+            assert await waiting is Published.FAILED
+            place[1].child.tell(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            while not link.connected:
+                await asyncio.sleep(0.01)
+        assert await link.publish(COMMAND, b"{}", expiry_s=30) is Published.UNHEARD

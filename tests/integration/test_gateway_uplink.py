@@ -15,7 +15,7 @@ import pytest
 from deploy.local import broker
 from deploy.local.account import servers_account
 from deploy.local.folder import Folder, open_folder
-from gateway import uplink
+from gateway import session
 from gateway.ingest import Ingest
 from gateway.session import Delivery, Session
 from gateway.uplink import Uplink
@@ -120,7 +120,7 @@ async def test_a_subscription_whose_answer_stands_behind_the_queue_is_waited_for
 ) -> None:
     """Begun anew after a while, the same messages would come again, and the answer perhaps never."""
     await let_wait(place)
-    monkeypatch.setattr(uplink, "CONNECT_S", 0.3)
+    monkeypatch.setattr(session, "CONNECT_S", 0.3)
     basin = Basin()
 
     async with serving(place, basin) as (link, _):

@@ -12,8 +12,10 @@ import pytest
 
 from runtime.settings import Database
 from storage.errors import DatabaseUnavailable
+from storage.notices import wake
 from storage.pool import open_pool
 from storage.sql import value
+from storage.wakes import after_commit
 
 
 async def test_a_transaction_commits_at_the_end_and_rolls_back_on_an_error(database: Database) -> None:
@@ -104,3 +106,28 @@ async def test_a_busy_pool_is_unavailable_after_the_deadline(database: Database)
                 pass
         release.set()
         await holder
+
+
+async def test_who_listens_is_woken_by_a_commit_and_by_no_rollback(database: Database) -> None:
+    woken, stop = asyncio.Event(), asyncio.Event()
+    listening = asyncio.create_task(wake(database, "test_channel", woken, stop))
+    async with asyncio.timeout(10), open_pool(database) as pool:
+        await woken.wait()  # once at the start
+        woken.clear()
+
+        with pytest.raises(ZeroDivisionError):
+            async with pool.transaction() as conn:
+                after_commit(conn, "test_channel")
+                raise ZeroDivisionError
+        async with pool.transaction() as conn:
+            await conn.execute("SELECT 1")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):  # what should not come has this long to come
+                await woken.wait()
+
+        async with pool.transaction() as conn:
+            after_commit(conn, "test_channel")
+            assert not woken.is_set()
+        await woken.wait()
+    stop.set()
+    await listening

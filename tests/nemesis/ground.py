@@ -64,9 +64,11 @@ class Ground:
 
 
 @contextmanager
-def laid(units: int, *, own_server: bool = False) -> Iterator[Ground]:
+def laid(
+    units: int, *, own_server: bool = False, gateways: Sequence[str] = (broker.UPLINK,)
+) -> Iterator[Ground]:
     """Run a stack with units enrolled; `own_server` when the promise does harm to the database server."""
-    with running(serve_database=_own if own_server or not _given() else _lent) as stack:
+    with running(gateways, _own if own_server or not _given() else _lent) as stack:
         password = secrets.token_urlsafe()
         _admit(stack, password)
         rig = bench.Stack(stack.folder, stack.database, stack.mqtt, password)

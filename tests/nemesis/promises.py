@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.nemesis import (
     books,
     crashes,
+    dispatchers,
     gateway_kills,
     leaks,
     memory,
@@ -29,6 +30,7 @@ PROMISES: Mapping[str, Promise] = {
     **subscriptions.PROMISES,
     **zombies.PROMISES,
     "R10": leaks.seen,
+    "R15": dispatchers.sleep_through_leases,
     "R21": crashes.of_the_server,
     "R21.data": crashes.data_full,
     "R21.wal": crashes.journal_full,

@@ -17,7 +17,7 @@ from commands import dispatcher
 from commands.dispatcher import Dispatcher
 from commands.reaper import Reaper
 from gateway import __main__ as gateway
-from gateway import ingest
+from gateway import lane
 from gateway.drops import Drops
 from gateway.ingest import Ingest
 from gateway.session import Session
@@ -60,18 +60,18 @@ def hog() -> None:
 
 
 FAULTS: Mapping[str, Fault] = {
-    "judging a batch fails": Fault(ingest, "judge", fail, at=3),
+    "judging a batch fails": Fault(lane, "judge", fail, at=3),
     "taking a delivery fails": Fault(Ingest, "take", fail, at=3),
     "acknowledging fails": Fault(Session, "acknowledge", fail, at=3),
     "hearing of drops fails": Fault(Drops, "hear", fail),
-    "dispatching fails": Fault(Dispatcher, "step", fail, at=2),
+    "dispatching fails": Fault(Dispatcher, "_claim", fail, at=2),
     "listening for commands fails": Fault(dispatcher, "wake", fail),
     "the reaper fails": Fault(Reaper, "step", fail, at=2),
     "making days fails": Fault(Days, "ensure", fail),
     "upkeep fails": Fault(Upkeep, "_roll_all_up", fail),
     "watching the lock fails": Fault(dedicated, "watch", fail),
-    "the event loop is blocked": Fault(ingest, "judge", block, at=3),
-    "the interpreter is blocked": Fault(ingest, "judge", hog, at=3),
+    "the event loop is blocked": Fault(lane, "judge", block, at=3),
+    "the interpreter is blocked": Fault(lane, "judge", hog, at=3),
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any, cast
 
 import mqtt5
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.session import BrokerGone, Session, TakenOver, _packet_size, _read_publish
+from gateway.session import PACKET_IDS, BrokerGone, Session, TakenOver, _packet_size, _read_publish
 
 QOS1 = mqtt5.PublishPacket("a/b", b"x" * 300, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=258).write()
 NOBODY = cast("Session", None)
@@ -83,3 +86,83 @@ async def test_a_sink_that_fails_is_not_taken_for_a_broker_that_is_gone(error: E
     session.data_received(QOS1)
 
     assert await session.ended is error
+
+
+class Line(asyncio.Transport):
+    """A network that remembers what was written."""
+
+    def __init__(self) -> None:
+        super().__init__({"socket": SimpleNamespace(family=socket.AF_UNIX)})
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def admitted_over(line: Line, *, receive_max: int = 65_535) -> Session:
+    """Give a session that the broker has let in."""
+    session = Session(mqtt5.ConnectPacket("downlink-0-99"), lambda _: True)
+    session.connection_made(line)
+    session.data_received(mqtt5.ConnAckPacket(receive_max=receive_max).write())
+    line.written.clear()
+    return session
+
+
+async def test_no_more_is_published_than_the_broker_takes_before_it_answers() -> None:
+    line = Line()
+    session = admitted_over(line, receive_max=1)
+    first = asyncio.create_task(session.publish("a", b"1", expiry_s=30))
+    second = asyncio.create_task(session.publish("a", b"2", expiry_s=30))
+    await asyncio.sleep(0)
+    assert len(line.written) == 1
+
+    session.data_received(
+        mqtt5.PubAckPacket(1, reason_code=mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS).write()
+    )
+
+    assert await first == 0x10
+    session.data_received(mqtt5.PubAckPacket(2).write())
+    assert await second == 0
+    packets = [mqtt5.read(memoryview(packet))[0] for packet in line.written]
+    assert [packet.message_expiry_interval for packet in packets] == [30, 30]  # type: ignore[union-attr]
+
+
+async def test_what_waited_for_room_until_its_seconds_were_over_is_not_published() -> None:
+    """R15: a dispatcher's lease may end while the broker has enough."""
+    line = Line()
+    session = admitted_over(line, receive_max=1)
+    first = asyncio.create_task(session.publish("a", b"1", expiry_s=30))
+    late = asyncio.create_task(session.publish("a", b"2", expiry_s=0))
+    await asyncio.sleep(0)
+
+    session.data_received(mqtt5.PubAckPacket(1).write())
+
+    assert (await first, await late) == (0, None)
+    assert len(line.written) == 1
+
+
+async def test_a_packet_id_is_not_given_again_before_the_broker_has_answered_it() -> None:
+    line = Line()
+    session = admitted_over(line)
+    unanswered = asyncio.create_task(session.publish("a", b"1", expiry_s=30))
+    await asyncio.sleep(0)
+    unanswered.cancel()
+    session._next_id = PACKET_IDS  # noqa: SLF001 - as after a whole round
+
+    again = asyncio.create_task(session.publish("a", b"2", expiry_s=30))
+    await asyncio.sleep(0)
+
+    packets = [mqtt5.read(memoryview(packet))[0] for packet in line.written]
+    assert [packet.packet_id for packet in packets] == [1, 2]  # type: ignore[union-attr]
+    again.cancel()
+
+
+async def test_a_publish_on_a_connection_that_ended_fails_at_once() -> None:
+    session = admitted_over(Line())
+    session.connection_lost(None)
+
+    with pytest.raises(BrokerGone):
+        await session.publish("a", b"1", expiry_s=30)
