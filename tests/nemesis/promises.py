@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from tests.nemesis import (
     books,
     crashes,
+    forgeries,
     gateway_kills,
+    intruder,
     leaks,
     memory,
     orders,
@@ -32,6 +34,8 @@ PROMISES: Mapping[str, Promise] = {
     "R10": leaks.seen,
     "R11": orders.at_random,
     "R11.points": orders.at_points,
+    "R16": forgeries.directly,
+    "R16.wire": intruder.at_the_broker,
     "R21": crashes.of_the_server,
     "R21.data": crashes.data_full,
     "R21.wal": crashes.journal_full,
