@@ -64,6 +64,7 @@ def at_least(level: Level, *further: Callable[[Caller], None]) -> Callable[[Call
 
 CanRead = Annotated[Caller, Depends(at_least(Level.OVERVIEW))]
 CanCommand = Annotated[Caller, Depends(at_least(Level.TECHNICAL))]
+CanDisable = Annotated[Caller, Depends(at_least(Level.ADMIN))]
 CanSeeLosses = Annotated[Caller, Depends(at_least(Level.ADMIN, everywhere))]
 CanRegister = Annotated[Caller, Depends(at_least(Level.FACTORY, everywhere))]
 

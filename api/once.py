@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Header, Request
 from starlette.responses import JSONResponse
@@ -28,6 +28,9 @@ Key = Annotated[
 ]
 
 
+S = TypeVar("S", bound=Shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Once:
     """One request under its key, inside the transaction that does its work."""
@@ -48,11 +51,24 @@ class Once:
         return body
 
     async def answer(
-        self, status: int, work: Callable[[], Awaitable[Shape]], *, under: str | None = None
+        self,
+        status: int | Callable[[S], int],
+        work: Callable[[], Awaitable[S]],
+        *,
+        under: str | None = None,
     ) -> JSONResponse:
-        """Do the work unless it is done, and answer the same either way; `under` is where its id is found."""
-        body = await self.earlier() or await self.keep(status, await work())
-        return JSONResponse(body, status, {"Location": f"{under}/{body['id']}"} if under else None)
+        """Do the work unless it is done, and answer the same either way; `under` is where its id is found.
+
+        `status` may depend on what was made.
+        """
+        kept = await idempotency.claim(self.conn, self.caller, self.request)
+        if kept:
+            code, body = kept.status, cast("dict[str, Any]", kept.body)
+        else:
+            made = await work()
+            code = status if isinstance(status, int) else status(made)
+            body = await self.keep(code, made)
+        return JSONResponse(body, code, {"Location": f"{under}/{body['id']}"} if under else None)
 
 
 async def _once(request: Request, key: Key, caller: Known, conn: Transaction) -> Once:

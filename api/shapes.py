@@ -39,3 +39,9 @@ Moment = Annotated[
     BeforeValidator(_written_out),
     Field(ge=CENTURY[0], le=CENTURY[1], description="RFC 3339, with its offset from UTC."),
 ]
+
+
+class Word(Shape):
+    """Why somebody says so."""
+
+    reason: Reason

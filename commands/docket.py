@@ -1,25 +1,52 @@
 """The commands that a transaction holds locked, and everything that happens to them in it.
 
-Every move of every command goes through here: it is held against the table of moves, written to
-the command, and written down with its evidence as a `command_event`.
+Every new command and every move goes through here: it is held against the table of moves, written
+to the command, and written down with its evidence as a `command_event`; and what is wanted of the
+unit is derived anew (`unit_intent`). Who orders or ends a mode command holds the lock on its unit's
+intent before those on its commands.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg.rows import DictRow
+from uuid_utils.compat import uuid7
 
+from commands.policy import Wish
 from commands.states import FINAL, State, check
 from protocol.messages import CommandKind, Mode
 from storage.sql import Connection, execute, load, rows, value
 
 SQL = load(__file__)
+
+
+class Origin(StrEnum):
+    """Whose wish a command carries out."""
+
+    PERSON = "person"
+    INTENT = "intent"
+    """An earlier wish, sent once more because the unit's own report contradicts it."""
+
+    PLAN = "plan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordering:
+    """Who ordered a command, why, when, and for how long it lives; `plan_id` where a plan did."""
+
+    by: str
+    reason: str
+    now: datetime
+    life: timedelta
+    origin: Origin = Origin.PERSON
+    plan_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +55,8 @@ class Command:
 
     `due_at` is when the next step is due: to send it while queued, otherwise to stop waiting.
     `attempt` numbers the sendings; `attempted_at` is the last one's time. `refusal` is the unit's
-    reason. `after_s` and `epoch` are 0 where the kind has none.
+    reason. `after_s` and `epoch` are 0 where the kind has none; `epoch` also while nobody approved it.
+    `plan_id` is the plan's that ordered it.
     """
 
     id: UUID
@@ -48,6 +76,38 @@ class Command:
     acknowledged_at: datetime | None
     finished_at: datetime | None
     refusal: str | None
+    origin: Origin = Origin.PERSON
+    plan_id: UUID | None = None
+    approved_by: str | None = None
+    approved_at: datetime | None = None
+
+    @classmethod
+    def new(
+        cls, unit_id: int, wish: Wish, order: Ordering, *, epoch: int = 0, awaits_approval: bool = False
+    ) -> Command:
+        """Make a command that nobody knows of yet: due at once, or waiting for a second person."""
+        expires_at = order.now + order.life
+        return cls(
+            id=uuid7(),
+            unit_id=unit_id,
+            kind=wish.kind,
+            mode=wish.mode,
+            after_s=wish.after_s,
+            epoch=epoch,
+            state=State.AWAITING_APPROVAL if awaits_approval else State.QUEUED,
+            reason=order.reason,
+            ordered_by=order.by,
+            ordered_at=order.now,
+            expires_at=expires_at,
+            due_at=expires_at if awaits_approval else order.now,
+            attempt=0,
+            attempted_at=None,
+            acknowledged_at=None,
+            finished_at=None,
+            refusal=None,
+            origin=order.origin,
+            plan_id=order.plan_id,
+        )
 
     @classmethod
     def from_row(cls, row: DictRow) -> Command:
@@ -57,13 +117,24 @@ class Command:
             "kind": CommandKind(row["kind"]),
             "mode": None if mode is None else Mode(mode),
             "state": State(row["state"]),
+            "origin": Origin(row["origin"]),
         }
         return cls(**{name: row[name] for name in cls.__slots__} | typed)
+
+    @property
+    def wish(self) -> Wish:
+        """What it carries out."""
+        return Wish(kind=self.kind, mode=self.mode, after_s=self.after_s)
 
     @property
     def open(self) -> bool:
         """Whether it is still under way."""
         return self.state not in FINAL
+
+    @property
+    def wishes(self) -> bool:
+        """Whether it is an open mode command that counts: one that nobody approved yet does not."""
+        return self.open and self.mode is not None and self.state is not State.AWAITING_APPROVAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +155,8 @@ class Docket:
         self._actor = actor
         self._commands = {command.id: command for command in commands}
         self._changed: set[UUID] = set()
+        self._entered: list[UUID] = []
+        self._wished: set[int] = set()
         self._events: list[_Event] = []
 
     def all(self) -> list[Command]:
@@ -104,13 +177,17 @@ class Docket:
         if to is State.ACKNOWLEDGED:
             changes["acknowledged_at"] = self.now
         moved = replace(command, state=to, **changes)
+        if to in FINAL or moved.epoch != command.epoch:
+            self._rethink(moved)
         self._note(moved, command.state, event, evidence)
         self._put(moved)
         return moved
 
     def enter(self, command: Command, *, evidence: dict[str, Any]) -> None:
-        """Take in a command that was just made in this transaction."""
+        """Take in a new command."""
         self._commands[command.id] = command
+        self._entered.append(command.id)
+        self._rethink(command)
         self._note(command, None, "ordered", evidence)
 
     def note(self, command: Command, event: str, *, evidence: dict[str, Any]) -> None:
@@ -122,8 +199,10 @@ class Docket:
         self._put(replace(command, **changes))
 
     async def write(self, conn: Connection) -> None:
-        """Write all of it; commands first, then what happened to them."""
-        changed = [self._commands[command_id] for command_id in sorted(self._changed)]
+        """Write all of it: commands that end before new ones, what happened to them, what is wanted now."""
+        changed = [
+            self._commands[command_id] for command_id in sorted(self._changed.difference(self._entered))
+        ]
         if changed:
             await execute(
                 conn,
@@ -136,7 +215,13 @@ class Docket:
                 acknowledged_ats=[command.acknowledged_at for command in changed],
                 finished_ats=[command.finished_at for command in changed],
                 refusals=[command.refusal for command in changed],
+                epochs=[command.epoch for command in changed],
+                expiries=[command.expires_at for command in changed],
+                approvers=[command.approved_by for command in changed],
+                approvals=[command.approved_at for command in changed],
             )
+        if self._entered:
+            await self._insert(conn, [self._commands[command_id] for command_id in self._entered])
         if self._events:
             await execute(
                 conn,
@@ -150,8 +235,36 @@ class Docket:
                 actor=self._actor,
                 now=self.now,
             )
-        self._changed.clear()
-        self._events.clear()
+        if self._wished:
+            await execute(conn, SQL.derive, unit_ids=sorted(self._wished))
+        for written in (self._changed, self._entered, self._events, self._wished):
+            written.clear()
+
+    async def _insert(self, conn: Connection, new: Sequence[Command]) -> None:
+        await execute(
+            conn,
+            SQL.insert,
+            ids=[command.id for command in new],
+            unit_ids=[command.unit_id for command in new],
+            kinds=[str(command.kind) for command in new],
+            modes=[command.mode and str(command.mode) for command in new],
+            afters=[command.after_s for command in new],
+            epochs=[command.epoch for command in new],
+            states=[str(command.state) for command in new],
+            reasons=[command.reason for command in new],
+            orderers=[command.ordered_by for command in new],
+            orders=[command.ordered_at for command in new],
+            expiries=[command.expires_at for command in new],
+            dues=[command.due_at for command in new],
+            origins=[str(command.origin) for command in new],
+            plan_ids=[command.plan_id for command in new],
+        )
+        if any(command.state is State.QUEUED for command in new):
+            await wake(conn)
+
+    def _rethink(self, command: Command) -> None:
+        if command.mode is not None:
+            self._wished.add(command.unit_id)
 
     def _put(self, command: Command) -> None:
         self._commands[command.id] = command
@@ -168,6 +281,11 @@ class Docket:
                 evidence=evidence,
             )
         )
+
+
+async def wake(conn: Connection) -> None:
+    """Wake the dispatchers when this commits."""
+    await execute(conn, SQL.notify)
 
 
 async def lock(conn: Connection, query: LiteralString, *, actor: str, **params: object) -> Docket:

@@ -6,11 +6,14 @@ SELECT now();
 -- What became of locked commands.
 UPDATE command c
    SET state = new.state, due_at = new.due_at, attempt = new.attempt, attempted_at = new.attempted_at,
-       acknowledged_at = new.acknowledged_at, finished_at = new.finished_at, refusal = new.refusal
+       acknowledged_at = new.acknowledged_at, finished_at = new.finished_at, refusal = new.refusal,
+       epoch = new.epoch, expires_at = new.expires_at, approved_by = new.approved_by, approved_at = new.approved_at
   FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(due_ats)s::timestamptz[], %(attempts)s::int[],
               %(attempted_ats)s::timestamptz[], %(acknowledged_ats)s::timestamptz[],
-              %(finished_ats)s::timestamptz[], %(refusals)s::text[])
-       AS new (id, state, due_at, attempt, attempted_at, acknowledged_at, finished_at, refusal)
+              %(finished_ats)s::timestamptz[], %(refusals)s::text[], %(epochs)s::bigint[],
+              %(expiries)s::timestamptz[], %(approvers)s::text[], %(approvals)s::timestamptz[])
+       AS new (id, state, due_at, attempt, attempted_at, acknowledged_at, finished_at, refusal, epoch,
+               expires_at, approved_by, approved_at)
  WHERE c.id = new.id;
 
 -- :record
@@ -21,3 +24,41 @@ SELECT id, %(now)s, event, from_state, to_state, attempt, %(actor)s, evidence
               %(attempts)s::int[], %(evidences)s::jsonb[])
        WITH ORDINALITY AS new (id, event, from_state, to_state, attempt, evidence, place)
  ORDER BY place;
+
+-- :insert
+-- New commands.
+INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at, expires_at,
+                     due_at, origin, plan_id)
+SELECT * FROM unnest(%(ids)s::uuid[], %(unit_ids)s::int[], %(kinds)s::text[], %(modes)s::text[], %(afters)s::bigint[],
+                     %(epochs)s::bigint[], %(states)s::text[], %(reasons)s::text[], %(orderers)s::text[],
+                     %(orders)s::timestamptz[], %(expiries)s::timestamptz[], %(dues)s::timestamptz[],
+                     %(origins)s::text[], %(plan_ids)s::uuid[]);
+
+-- :notify
+-- Wake the dispatchers when this commits.
+SELECT pg_notify('command_due', '');
+
+-- :derive
+-- What is wanted of units whose intents are locked, by their commands: the newest wish that was accepted and not given
+-- up. An enable is given up by people and units alone; an offline-disable also by time and by any newer wish.
+-- Who was to be switched off, and is not any more, is to be on.
+UPDATE unit_intent i
+   SET epoch = greatest(i.epoch, d.given), desired = d.mode, after_s = d.after_s, lapsed = d.lapsed,
+       proven = d.proven, floor = d.floor
+  FROM (SELECT u.unit_id, g.given, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode,
+               coalesce(n.after_s, 0) AS after_s, coalesce(n.lapsed, false) AS lapsed,
+               coalesce(g.proven, 0) AS proven, greatest(g.proven, g.sent, 0) AS floor
+          FROM unnest(%(unit_ids)s::int[]) AS u (unit_id)
+          LEFT JOIN LATERAL (
+                SELECT c.mode, c.after_s, c.state = 'expired' AS lapsed FROM command c
+                 WHERE c.unit_id = u.unit_id AND c.epoch > 0
+                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock')
+                            WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'
+                            ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
+                 ORDER BY c.epoch DESC LIMIT 1) n ON true
+          LEFT JOIN LATERAL (
+                SELECT max(c.epoch) AS given, bool_or(c.mode = 'offline_disabled') AS disabled,
+                       max(c.epoch) FILTER (WHERE c.state = 'confirmed') AS proven,
+                       max(c.epoch) FILTER (WHERE c.state IN ('superseded', 'cancelled', 'expired') AND c.attempt > 0) AS sent
+                  FROM command c WHERE c.unit_id = u.unit_id AND c.epoch > 0) g ON true) d
+ WHERE d.unit_id = i.unit_id;

@@ -9,22 +9,20 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.rows import DictRow
-from uuid_utils.compat import uuid7
 
 from commands import docket, policy
-from commands.docket import Command
-from commands.policy import UINT32, Wish
+from commands.docket import Command, Docket, Ordering, Origin
+from commands.intent import Intent
+from commands.policy import ADOPTED_EPOCH_MAX, UINT32, Wish
 from commands.states import State
-from protocol.messages import CommandKind, Mode
+from protocol.messages import Mode
 from registry import audit
 from registry.audit import Deed
+from registry.permissions import Level
 from registry.units import Unit
-from runtime.errors import Conflict, NotFound
+from runtime.errors import Conflict, Forbidden, NotFound
 from runtime.settings import Commands
-from storage.sql import Connection, execute, load, row, rows, value
-
-ADOPTED_EPOCH_MAX = 2**31
-"""A unit that reports a higher epoch than this is not believed."""
+from storage.sql import Connection, load, row, rows
 
 CODES = {"e": Mode.ENABLED, "d": Mode.DISABLED, "o": Mode.OFFLINE_DISABLED}
 
@@ -37,6 +35,26 @@ class CommandNotFound(NotFound):
 
 class EpochsExhausted(Conflict):
     """This unit's epochs are used up; it needs a factory reset and a new enrolment."""
+
+
+class CommandEnded(Conflict):
+    """The command has reached its end."""
+
+
+class NothingToApprove(Conflict):
+    """The command does not wait for approval."""
+
+
+class SecondPersonNeeded(Forbidden):
+    """Who ordered it cannot be the one to approve it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """What an order came to: a new command, or the one that carries out the same wish already."""
+
+    command: Command
+    new: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,51 +107,96 @@ class Standing:
         )
 
 
-async def order(conn: Connection, unit: Unit, wish: Wish, deed: Deed, settings: Commands) -> Command:
-    """Queue a command for a unit; a mode command gets the next epoch and supersedes an open one.
+async def order(
+    conn: Connection,
+    unit: Unit,
+    wish: Wish,
+    deed: Deed,
+    settings: Commands,
+    *,
+    suspected_clone: bool = False,
+) -> Ordered:
+    """Queue a command for a unit, or give the one that carries out the same wish already.
 
-    Raises `Forbidden` below the needed level, `BadText` without a reason, and `policy`'s
-    conflicts. Writes audit and wakes the dispatchers with the commit.
+    A mode command gets the next epoch and supersedes an open one. An offline-disable to a
+    `suspected_clone` waits for a second person first: it might reach another home. Raises
+    `Forbidden` below the needed level, `BadText` without a reason, and `policy`'s conflicts.
+    Writes audit and wakes the dispatchers with the commit.
     """
     deed.by.require(policy.needed_level(wish))
     deed.require_reason()
-    heard_epoch, reported = await row(conn, _heard, SQL.heard, unit_id=unit.id) or (0, None)
-    given = await value(conn, SQL.lock_intent, unit_id=unit.id)
-    book = await docket.lock(conn, SQL.lock_open, actor=deed.by.email, unit_id=unit.id)
-    superseded = [old for old in book.all() if old.kind is CommandKind.SET_MODE]
-    policy.check(wish, unit, reported=reported, pending=superseded[0].mode if superseded else None)
-
-    command_id = uuid7()
-    sets_mode = wish.kind is CommandKind.SET_MODE
-    if sets_mode:
-        for old in superseded:
-            book.move(old, State.SUPERSEDED, "superseded", evidence={"by": str(command_id)})
-        await book.write(conn)
-    command = Command(
-        id=command_id,
-        unit_id=unit.id,
-        kind=wish.kind,
-        mode=wish.mode,
-        after_s=wish.after_s,
-        epoch=_next_epoch(given, heard_epoch, unit) if sets_mode else 0,
-        state=State.QUEUED,
-        reason=deed.reason,
-        ordered_by=deed.by.email,
-        ordered_at=book.now,
-        expires_at=book.now + policy.life(wish, settings),
-        due_at=book.now,
-        attempt=0,
-        attempted_at=None,
-        acknowledged_at=None,
-        finished_at=None,
-        refusal=None,
+    stand = await _stand(conn, unit.id, actor=deed.by.email)
+    policy.check_unit(wish, unit)
+    if wish.mode is not None and (existing := await _carried_out(conn, stand, wish)):
+        return Ordered(existing, new=False)
+    policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
+    awaits = wish.disables and suspected_clone
+    ordering = Ordering(
+        by=deed.by.email, reason=deed.reason, now=stand.book.now, life=policy.life(wish, settings)
     )
-    await _insert(conn, command)
-    book.enter(command, evidence={"reason": deed.reason})
-    await book.write(conn)
+    epoch = 0 if awaits or wish.mode is None else stand.next_epoch()
+    command = Command.new(unit.id, wish, ordering, epoch=epoch, awaits_approval=awaits)
+    if wish.mode is not None:
+        _supersede(stand.book, command.id, waiting_only=awaits)
+    stand.book.enter(command, evidence={"reason": deed.reason})
+    await stand.book.write(conn)
     told = {"command": str(command.id), "kind": wish.kind, "mode": wish.mode, "epoch": command.epoch}
     await audit.write(conn, deed, "order_command", "unit", unit.serial_number, after=told)
-    return command
+    return Ordered(command, new=True)
+
+
+async def cancel(conn: Connection, command_id: UUID, deed: Deed) -> Command:
+    """Take a command back that is under way; one that is cancelled already stays as it is.
+
+    What was sent may reach its unit all the same: what is wanted of it is then sent once more, under
+    a newer epoch. Takes the technical level and a reason; raises `CommandEnded` after any other end.
+    """
+    deed.by.require(Level.TECHNICAL)
+    deed.require_reason()
+    stand, command = await _stand_of(conn, command_id, actor=deed.by.email)
+    if command.state is State.CANCELLED:
+        return command
+    if not command.open:
+        raise CommandEnded(f"This command is {command.state} already.", state=str(command.state))
+    cancelled = stand.book.move(command, State.CANCELLED, "cancelled", evidence={"reason": deed.reason})
+    await stand.book.write(conn)
+    await _write_down(conn, deed, "cancel_command", command, cancelled)
+    return cancelled
+
+
+async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, settings: Commands) -> Command:
+    """Let a command go that waited for a second person; it gets its epoch now, and its whole life.
+
+    Takes the admin level, a reason, and somebody else than who ordered it (`SecondPersonNeeded`).
+    What an order needs is asked again: the unit may stand otherwise by now.
+    """
+    deed.by.require(Level.ADMIN)
+    deed.require_reason()
+    stand, command = await _stand_of(conn, command_id, actor=deed.by.email)
+    if command.state is not State.AWAITING_APPROVAL:
+        raise NothingToApprove(f"This command is {command.state}.", state=str(command.state))
+    if command.ordered_by == deed.by.email:
+        raise SecondPersonNeeded("Who ordered a command cannot approve it: somebody else must.")
+    wish = command.wish
+    policy.check_unit(wish, unit)
+    if command.origin is not Origin.INTENT:  # that one exists because the unit reports something else
+        policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
+    _supersede(stand.book, command.id)
+    approved = stand.book.move(
+        command,
+        State.QUEUED,
+        "approved",
+        evidence={"reason": deed.reason},
+        epoch=stand.next_epoch(),
+        due_at=stand.book.now,
+        expires_at=stand.book.now + policy.life(wish, settings),
+        approved_by=deed.by.email,
+        approved_at=stand.book.now,
+    )
+    await stand.book.write(conn)
+    await docket.wake(conn)
+    await _write_down(conn, deed, "approve_command", command, approved)
+    return approved
 
 
 async def of_unit(conn: Connection, unit_id: int, *, limit: int, before: UUID | None = None) -> list[Command]:
@@ -162,42 +225,91 @@ async def standings(conn: Connection, unit_ids: Iterable[int]) -> dict[int, Stan
     return dict(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """A unit's intent and open commands, locked, and what it reported last."""
+
+    unit_id: int
+    reported: Mode | None
+    heard_epoch: int
+    intent: Intent
+    book: Docket
+
+    @property
+    def wished(self) -> Command | None:
+        """The open mode command that counts."""
+        return next((command for command in self.book.all() if command.wishes), None)
+
+    @property
+    def pending(self) -> Mode | None:
+        """What it is to become."""
+        return self.wished.mode if self.wished else None
+
+    def next_epoch(self) -> int:
+        """Give an epoch above all that were given or, credibly, heard: a restored backup re-uses none."""
+        return next_epoch(self.intent.epoch, self.heard_epoch, self.unit_id)
+
+
+async def _stand(conn: Connection, unit_id: int, *, actor: str) -> _Stand:
+    """Lock what a change of a unit's wishes needs, in the order of everybody."""
+    heard_epoch, reported = await row(conn, _heard, SQL.heard, unit_id=unit_id) or (0, None)
+    intent = await row(conn, Intent.from_row, SQL.lock_intent, unit_id=unit_id)
+    assert intent is not None  # noqa: S101 - it is made where it is missing
+    book = await docket.lock(conn, SQL.lock_open, actor=actor, unit_id=unit_id)
+    return _Stand(unit_id, reported, heard_epoch, intent, book)
+
+
+async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[_Stand, Command]:
+    """Lock everything of a command's unit, and give the command as it then stands."""
+    found = await by_id(conn, command_id)
+    stand = await _stand(conn, found.unit_id, actor=actor)
+    return stand, stand.book.get(command_id) or await by_id(conn, command_id)
+
+
+async def _carried_out(conn: Connection, stand: _Stand, wish: Wish) -> Command | None:
+    """Give the command that carries this wish out: one under way, or the one by which it holds."""
+    under_way = [command for command in stand.book.all() if _same(command, wish)]
+    if under_way:
+        return max(under_way, key=lambda command: command.wishes)
+    if stand.wished or stand.reported is not wish.mode or stand.heard_epoch < stand.intent.floor:
+        return None
+    proven = stand.intent.proven
+    holding = await row(conn, Command.from_row, SQL.holding, unit_id=stand.unit_id, proven=proven)
+    return holding if holding and _same(holding, wish) and stand.intent.desired is wish.mode else None
+
+
+def _same(command: Command, wish: Wish) -> bool:
+    return command.wish == wish
+
+
+def _supersede(book: Docket, by: UUID, *, waiting_only: bool = False) -> None:
+    """Let a newer wish take the place of open ones; a wish that waits for approval, only of such."""
+    for old in book.all():
+        if old.mode is None or not old.open or old.id == by or (waiting_only and old.wishes):
+            continue
+        book.move(old, State.SUPERSEDED, "superseded", evidence={"by": str(by)})
+
+
+async def _write_down(conn: Connection, deed: Deed, action: str, before: Command, after: Command) -> None:
+    await audit.write(
+        conn,
+        deed,
+        action,
+        "command",
+        before.id,
+        before={"state": before.state},
+        after={"state": after.state, "epoch": after.epoch},
+    )
+
+
 def _heard(row: DictRow) -> tuple[int, Mode | None]:
     """Read epoch and mode of a unit's newest report; a unit that only told of its presence has none."""
     return (0, None) if row["mode"] is None else (row["epoch"], CODES[row["mode"]])
 
 
-def _next_epoch(given: int, heard: int, unit: Unit) -> int:
-    """Give an epoch above every one that was given or, credibly, heard: a restored backup re-uses none."""
+def next_epoch(given: int, heard: int, unit_id: int) -> int:
+    """Give the epoch after the last given and, if credible, the last heard; raises `EpochsExhausted`."""
     epoch = 1 + max(given, heard if heard <= ADOPTED_EPOCH_MAX else 0)
     if epoch > UINT32:
-        raise EpochsExhausted("This unit has used up its epochs.", serial_number=unit.serial_number)
+        raise EpochsExhausted("This unit has used up its epochs.", unit_id=unit_id)
     return epoch
-
-
-async def _insert(conn: Connection, command: Command) -> None:
-    await execute(
-        conn,
-        SQL.insert,
-        id=command.id,
-        unit_id=command.unit_id,
-        kind=str(command.kind),
-        mode=command.mode and str(command.mode),
-        after_s=command.after_s,
-        epoch=command.epoch,
-        state=str(command.state),
-        reason=command.reason,
-        ordered_by=command.ordered_by,
-        ordered_at=command.ordered_at,
-        expires_at=command.expires_at,
-        due_at=command.due_at,
-    )
-    if command.kind is CommandKind.SET_MODE:
-        await execute(
-            conn,
-            SQL.intend,
-            unit_id=command.unit_id,
-            epoch=command.epoch,
-            desired=command.mode and str(command.mode),
-        )
-    await execute(conn, SQL.notify)

@@ -1,30 +1,21 @@
+-- :heard
+-- What the unit itself reported last; waits for a contact under way, so that this order comes after it.
+SELECT epoch, mode FROM unit_status WHERE unit_id = %(unit_id)s FOR SHARE;
+
 -- :lock_intent
--- Lock the unit's intent, made at first need, and give the last epoch.
+-- Lock the unit's intent, made at first need.
 INSERT INTO unit_intent (unit_id, epoch) VALUES (%(unit_id)s, 0)
 ON CONFLICT (unit_id) DO UPDATE SET epoch = unit_intent.epoch
-RETURNING epoch;
+RETURNING *;
 
 -- :lock_open
 -- The unit's commands under way.
 SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER BY id FOR UPDATE;
 
--- :heard
--- What the unit itself reported last; waits for a contact under way, so that this order comes after it.
-SELECT epoch, mode FROM unit_status WHERE unit_id = %(unit_id)s FOR SHARE;
-
--- :insert
--- A new command.
-INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at, expires_at, due_at)
-VALUES (%(id)s, %(unit_id)s, %(kind)s, %(mode)s, %(after_s)s, %(epoch)s, %(state)s, %(reason)s, %(ordered_by)s,
-        %(ordered_at)s, %(expires_at)s, %(due_at)s);
-
--- :intend
--- The newest wish for a unit whose intent is locked.
-UPDATE unit_intent SET epoch = %(epoch)s, desired = %(desired)s WHERE unit_id = %(unit_id)s;
-
--- :notify
--- Wake the dispatchers when this commits.
-SELECT pg_notify('command_due', '');
+-- :holding
+-- The mode command that holds, if the newest that was not given up is confirmed; its unit's intent is locked.
+SELECT * FROM command
+ WHERE unit_id = %(unit_id)s AND epoch = %(proven)s AND state = 'confirmed';
 
 -- :of_unit
 -- A page of a unit's commands, newest first.

@@ -10,11 +10,17 @@ from typing import Any, NamedTuple
 
 from commands import docket
 from commands.docket import Command, Docket
+from commands.intent import Intent
+from commands.reconcile import Word, reconcile
 from commands.states import MOVES, State
 from protocol.messages import Ack, AckResult, CommandKind, Mode
 from runtime.settings import Commands
-from storage.arrays import int4s, int8s, uuids
+from storage.arrays import int4s, int8s, texts, uuids
 from storage.sql import Connection, execute, load, rows
+
+BAD_UNIT_CLOCK = "bad_unit_clock"
+NO_END = frozenset({"stale_epoch", BAD_UNIT_CLOCK})
+"""Reasons of a unit that do not end the wish: docket.sql :derive knows them too."""
 
 REFUSAL_CHARS = 200
 """So much of a unit's reason is shown; all of it stands in the evidence."""
@@ -40,7 +46,7 @@ class Acked:
 
 
 class Reported(NamedTuple):
-    """A unit's newest report: its epoch and mode, and which heartbeat said so."""
+    """A unit's newest report: its epoch and mode, which heartbeat said so, and whether it came `live`."""
 
     unit_id: int
     epoch: int
@@ -48,6 +54,7 @@ class Reported(NamedTuple):
     boot: int
     seq: int
     received_at: datetime
+    live: bool = True
 
 
 async def observe(
@@ -64,23 +71,57 @@ async def observe(
     `listening` are the units that spoke just now: what waits for them becomes due at once. The
     caller holds the locks on the units' status rows.
     """
-    spoke = sorted({*listening})
+    spoke = frozenset(listening)
+    intents = await _concerned(conn, acks, reports, spoke)
+    if not intents and not acks:
+        return []
     book = await docket.lock(
         conn,
         SQL.lock,
         actor=actor,
         acked=uuids([acked.ack.command_id for acked in acks]),
-        units=int4s(spoke),
+        units=int4s(intents),
         reporting=int4s([report.unit_id for report in reports]),
         epochs=int8s([report.epoch for report in reports]),
     )
     waits = await _evidence_waits(conn, acks, settings) if acks else {}
     verdicts = [judge_ack(book, acked, waits.get(acked.unit_id, timedelta())) for acked in acks]
     judge_reports(book, reports)
-    if hurry(book, frozenset(spoke), settings):
-        await execute(conn, SQL.notify)
+    if hurry(book, spoke, settings):
+        await docket.wake(conn)
     await book.write(conn)
+    if intents:
+        words = [_reported(report) for report in reports] + _unwilling(book, acks, verdicts)
+        await reconcile(conn, book, words, await _locked(conn, sorted(intents)), settings)
     return verdicts
+
+
+async def _concerned(
+    conn: Connection, acks: Sequence[Acked], reports: Sequence[Reported], spoke: frozenset[int]
+) -> dict[int, Intent]:
+    """Lock the intents of the units whose words may change anything; of most units none do."""
+    answering = {acked.unit_id for acked in acks}
+    found = await rows(
+        conn,
+        lambda row: int(row["unit_id"]),
+        SQL.concerned,
+        units=int4s(sorted(spoke | answering | {report.unit_id for report in reports})),
+        reporting=int4s([report.unit_id for report in reports]),
+        epochs=int8s([report.epoch for report in reports]),
+        modes=texts([report.mode for report in reports]),
+    )
+    if not found:
+        return {}
+    intents = await _locked(conn, found)
+    if len(intents) < len(found):
+        await execute(conn, SQL.make_intents, unit_ids=int4s(found))
+        intents = await _locked(conn, found)
+    return intents
+
+
+async def _locked(conn: Connection, unit_ids: Sequence[int]) -> dict[int, Intent]:
+    found = await rows(conn, Intent.from_row, SQL.lock_intents, unit_ids=int4s(unit_ids))
+    return {intent.unit_id: intent for intent in found}
 
 
 def judge_ack(book: Docket, acked: Acked, wait: timedelta) -> AckVerdict:
@@ -101,13 +142,7 @@ def judge_ack(book: Docket, acked: Acked, wait: timedelta) -> AckVerdict:
             return AckVerdict.REPEATED
         return _note_late(book, command, "late_ack", _told(ack))
     if refused:
-        book.move(
-            command,
-            to,
-            "unit_refused",
-            evidence=_told(ack),
-            refusal=(ack.reason or "not told")[:REFUSAL_CHARS],
-        )
+        book.move(command, to, "unit_refused", evidence=_told(ack), refusal=_refusal(command, ack, book.now))
     else:
         book.move(command, to, "unit_applied", evidence=_told(ack), due_at=book.now + wait)
     return AckVerdict.NEWS
@@ -150,6 +185,31 @@ def _note_late(book: Docket, command: Command, event: str, evidence: dict[str, A
     book.note(command, event, evidence=evidence)
     book.change(command, acknowledged_at=book.now)
     return AckVerdict.NEWS
+
+
+def _refusal(command: Command, ack: Ack, now: datetime) -> str:
+    """Give the unit's reason; one that calls a living command expired has a wrong clock."""
+    if ack.reason == "expired" and now < command.expires_at:
+        return BAD_UNIT_CLOCK
+    return (ack.reason or "not told")[:REFUSAL_CHARS]
+
+
+def _reported(report: Reported) -> Word:
+    return Word(
+        report.unit_id, report.epoch, report.mode, report.live, refused=False, evidence=_proof(report)
+    )
+
+
+def _unwilling(book: Docket, acks: Sequence[Acked], verdicts: Sequence[AckVerdict]) -> list[Word]:
+    """Give the acks that refused just now for a reason that is no end of the wish."""
+    words = []
+    for acked, verdict in zip(acks, verdicts, strict=True):
+        command = book.get(acked.ack.command_id)
+        if verdict is AckVerdict.NEWS and command and command.refusal in NO_END and command.mode is not None:
+            told = _told(acked.ack) | {"command": str(command.id)}
+            ack = acked.ack
+            words.append(Word(acked.unit_id, ack.epoch, ack.mode, live=True, refused=True, evidence=told))
+    return words
 
 
 def _proof(report: Reported) -> dict[str, Any]:

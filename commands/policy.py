@@ -18,6 +18,9 @@ from runtime.settings import Commands
 
 DAY_S = 86_400
 UINT32 = 2**32 - 1
+ADOPTED_EPOCH_MAX = 2**31
+"""A unit that reports a higher epoch than this is not believed."""
+
 WISHED_MODES = frozenset({Mode.ENABLED, Mode.OFFLINE_DISABLED})
 
 
@@ -31,6 +34,10 @@ class NotEnabled(Conflict):
 
 class UnitTerminated(Conflict):
     """A terminated unit takes no commands."""
+
+
+class UnitInRepair(Conflict):
+    """Nobody switches a unit off that lies on a workbench."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +82,22 @@ def life(wish: Wish, settings: Commands) -> timedelta:
     )
 
 
-def check(wish: Wish, unit: Unit, *, reported: Mode | None, pending: Mode | None) -> None:
-    """Refuse what the present state does not admit; `enable_status` is what people see of it."""
+def check_unit(wish: Wish, unit: Unit) -> None:
+    """Refuse what the unit's life does not admit; the answer names its state."""
     if unit.lifecycle is Lifecycle.TERMINATED:
-        raise UnitTerminated("This unit is terminated.", serial_number=unit.serial_number)
+        raise UnitTerminated(
+            "This unit is terminated.", serial_number=unit.serial_number, lifecycle=str(unit.lifecycle)
+        )
+    if wish.disables and unit.lifecycle is Lifecycle.IN_REPAIR_SYSTEM:
+        raise UnitInRepair(
+            "This unit is in repair; it is not switched off from afar.",
+            serial_number=unit.serial_number,
+            lifecycle=str(unit.lifecycle),
+        )
+
+
+def check_status(wish: Wish, unit: Unit, *, reported: Mode | None, pending: Mode | None) -> None:
+    """Refuse to disable what is not enabled; `enable_status` is what people see of it."""
     status = enable_status(reported=reported, pending=pending)
     if wish.disables and status != Mode.ENABLED:
         raise NotEnabled(

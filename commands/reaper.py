@@ -11,7 +11,7 @@ from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Commands
 from storage.pool import Pool
-from storage.sql import load
+from storage.sql import load, rows
 
 POLL_S = 1.0
 BATCH = 500
@@ -40,7 +40,13 @@ class Reaper:
     async def step(self) -> int:
         """End what has waited long enough; give the number of commands."""
         async with self._pool.transaction() as conn:
-            book = await docket.lock(conn, SQL.overdue, actor=self._name, limit=BATCH)
+            waited = await rows(conn, dict, SQL.waited, limit=BATCH)
+            if not waited:
+                return 0
+            ending = [found["unit_id"] for found in waited if found["ends_wish"]]
+            locked = await rows(conn, lambda row: row["unit_id"], SQL.lock_intents, unit_ids=ending)
+            ids = [found["id"] for found in waited]
+            book = await docket.lock(conn, SQL.overdue, actor=self._name, ids=ids, locked=locked)
             for command in book.all():
                 if command.expires_at <= book.now:
                     book.move(command, State.EXPIRED, "expired", evidence={})

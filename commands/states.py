@@ -10,6 +10,9 @@ from runtime.errors import Conflict
 class State(StrEnum):
     """Where a command is."""
 
+    AWAITING_APPROVAL = "awaiting_approval"
+    """Ordered, and a second person must agree first; it has no epoch and supersedes nothing yet."""
+
     QUEUED = "queued"
     """Waits for its turn, or for its unit to listen."""
 
@@ -42,6 +45,7 @@ _ENDS = frozenset({State.SUPERSEDED, State.CANCELLED, State.EXPIRED})
 _ANSWERS = frozenset({State.ACKNOWLEDGED, State.CONFIRMED, State.REFUSED})
 
 MOVES: dict[State, frozenset[State]] = {
+    State.AWAITING_APPROVAL: frozenset({State.QUEUED}) | _ENDS,
     # answers reach a queued command when an earlier attempt was heard after all
     State.QUEUED: frozenset({State.SENDING}) | _ANSWERS | _ENDS,
     State.SENDING: frozenset({State.QUEUED, State.SENT}) | _ANSWERS | _ENDS,

@@ -60,6 +60,7 @@ def state_drawing() -> str:
         [
             "```mermaid",
             "stateDiagram-v2",
+            "    [*] --> awaiting_approval",
             "    [*] --> queued",
             '    state "under way" as under_way {',
             *(f"        {here} --> {there}" for here, there in inner),

@@ -126,6 +126,8 @@ def _reports(recorded: Recorded) -> list[Reported]:
             boot=beat.boot,
             seq=beat.seq,
             received_at=beat.received_at,
+            live=report.live,
         )
-        for beat in (report.heartbeat for report in recorded.reports)
+        for report in recorded.reports
+        for beat in (report.heartbeat,)
     ]

@@ -226,6 +226,12 @@ class Commands(Settings):
         default=30 * 86_400, gt=0, description="life in seconds of an undelivered enable"
     )
     command_life_ping_s: int = Field(default=3600, gt=0, description="life in seconds of an undelivered ping")
+    command_drift_sendings: int = Field(
+        default=3, ge=0, description="times that a wish is sent again for one drift; then a person is needed"
+    )
+    command_drift_memory_s: float = Field(
+        default=86_400.0, ge=0, description="seconds of accord after which a contradiction is a new one"
+    )
 
 
 class Keys(Settings):

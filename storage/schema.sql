@@ -44,6 +44,8 @@ TABLE audit
 TABLE command
     acknowledged_at timestamp with time zone
     after_s bigint NOT NULL
+    approved_at timestamp with time zone
+    approved_by text
     attempt integer NOT NULL DEFAULT 0
     attempted_at timestamp with time zone
     due_at timestamp with time zone NOT NULL
@@ -55,24 +57,33 @@ TABLE command
     mode text
     ordered_at timestamp with time zone NOT NULL
     ordered_by text NOT NULL
+    origin text NOT NULL DEFAULT 'person'::text
+    plan_id uuid
     reason text NOT NULL
     refusal text
     state text NOT NULL
     unit_id integer NOT NULL
     command_after_fits_mode: CHECK (((after_s = 0) OR (mode = 'offline_disabled'::text)))
     command_after_is_uint32: CHECK (((after_s >= 0) AND (after_s <= '4294967295'::bigint)))
+    command_approval_is_whole: CHECK (((approved_by IS NULL) = (approved_at IS NULL)))
     command_attempt_has_its_time: CHECK (((attempt = 0) = (attempted_at IS NULL)))
-    command_epoch_fits_kind: CHECK (((kind = 'set_mode'::text) = (epoch > 0)))
+    command_epoch_fits_kind: CHECK (
+CASE
+    WHEN (kind = 'ping'::text) THEN (epoch = 0)
+    ELSE ((epoch > 0) OR ((attempt = 0) AND (state = ANY (ARRAY['awaiting_approval'::text, 'superseded'::text, 'cancelled'::text, 'expired'::text]))))
+END)
     command_epoch_is_uint32: CHECK (((epoch >= 0) AND (epoch <= '4294967295'::bigint)))
     command_expires_after_order: CHECK ((expires_at > ordered_at))
     command_final_has_its_time: CHECK (((state = ANY (ARRAY['confirmed'::text, 'refused'::text, 'superseded'::text, 'cancelled'::text, 'expired'::text])) = (finished_at IS NOT NULL)))
     command_kind_is_known: CHECK ((kind = ANY (ARRAY['set_mode'::text, 'ping'::text])))
     command_mode_fits_kind: CHECK (((kind = 'set_mode'::text) = (mode IS NOT NULL)))
     command_mode_is_known: CHECK ((mode = ANY (ARRAY['enabled'::text, 'offline_disabled'::text])))
+    command_origin_is_known: CHECK ((origin = ANY (ARRAY['person'::text, 'intent'::text, 'plan'::text])))
     command_pkey: PRIMARY KEY (id)
+    command_plan_has_its_origin: CHECK (((plan_id IS NOT NULL) = (origin = 'plan'::text)))
     command_reason_is_given: CHECK (((length(btrim(reason)) >= 1) AND (length(btrim(reason)) <= 1000)))
     command_refused_has_its_reason: CHECK (((state = 'refused'::text) = (refusal IS NOT NULL)))
-    command_state_is_known: CHECK ((state = ANY (ARRAY['queued'::text, 'sending'::text, 'sent'::text, 'acknowledged'::text, 'confirmed'::text, 'refused'::text, 'superseded'::text, 'cancelled'::text, 'expired'::text])))
+    command_state_is_known: CHECK ((state = ANY (ARRAY['awaiting_approval'::text, 'queued'::text, 'sending'::text, 'sent'::text, 'acknowledged'::text, 'confirmed'::text, 'refused'::text, 'superseded'::text, 'cancelled'::text, 'expired'::text])))
     command_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE command_event
     actor text NOT NULL
@@ -130,6 +141,29 @@ TABLE dead_letter_overflow
     reason text NOT NULL
     times bigint NOT NULL
     dead_letter_overflow_is_one_sum: UNIQUE NULLS NOT DISTINCT (imei, reason)
+TABLE drift
+    cause text NOT NULL
+    closed_at timestamp with time zone
+    closed_by text
+    desired text
+    evidence jsonb NOT NULL
+    gave_up_at timestamp with time zone
+    id bigint NOT NULL IDENTITY ALWAYS
+    opened_at timestamp with time zone NOT NULL
+    reason text
+    reported_epoch bigint NOT NULL
+    reported_mode text NOT NULL
+    resolution text
+    seen_at timestamp with time zone NOT NULL
+    sendings integer NOT NULL DEFAULT 0
+    unit_id integer NOT NULL
+    drift_cause_is_known: CHECK ((cause = ANY (ARRAY['mode_differs'::text, 'unfenced'::text, 'lapsed'::text, 'not_obeyed'::text, 'epoch_went_back'::text, 'epoch_ahead'::text, 'epoch_absurd'::text])))
+    drift_closed_is_whole: CHECK ((num_nulls(closed_at, closed_by, resolution) = ANY (ARRAY[0, 3])))
+    drift_desired_is_known: CHECK ((desired = ANY (ARRAY['enabled'::text, 'offline_disabled'::text])))
+    drift_mode_is_known: CHECK ((reported_mode = ANY (ARRAY['enabled'::text, 'disabled'::text, 'offline_disabled'::text])))
+    drift_pkey: PRIMARY KEY (id)
+    drift_resolution_is_known: CHECK ((resolution = ANY (ARRAY['in_accord'::text, 'sent_again'::text, 'accepted'::text, 'dismissed'::text])))
+    drift_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE entity
     created_at timestamp with time zone NOT NULL DEFAULT now()
     id bigint NOT NULL IDENTITY ALWAYS
@@ -313,11 +347,17 @@ TABLE unit_entity
     unit_entity_pkey: PRIMARY KEY (unit_id, started_at)
     unit_entity_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_intent
+    after_s bigint NOT NULL DEFAULT 0
     desired text
+    drifted boolean NOT NULL DEFAULT false
     epoch bigint NOT NULL
+    floor bigint NOT NULL DEFAULT 0
+    lapsed boolean NOT NULL DEFAULT false
+    proven bigint NOT NULL DEFAULT 0
     unit_id integer NOT NULL
     unit_intent_desired_is_known: CHECK ((desired = ANY (ARRAY['enabled'::text, 'offline_disabled'::text])))
     unit_intent_epoch_is_uint32: CHECK (((epoch >= 0) AND (epoch <= '4294967295'::bigint)))
+    unit_intent_floor_was_given: CHECK (((0 <= proven) AND (proven <= floor) AND (floor <= epoch)))
     unit_intent_pkey: PRIMARY KEY (unit_id)
     unit_intent_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 TABLE unit_life
@@ -394,7 +434,8 @@ CREATE INDEX command_awaited_due ON public.command USING btree (due_at) WHERE ((
 CREATE INDEX command_by_unit ON public.command USING btree (unit_id, id)
 CREATE UNIQUE INDEX command_epoch_is_given_once ON public.command USING btree (unit_id, epoch) WHERE (epoch > 0)
 CREATE INDEX command_event_by_command ON public.command_event USING btree (command_id, id)
-CREATE UNIQUE INDEX command_one_open_wish ON public.command USING btree (unit_id) WHERE ((kind = 'set_mode'::text) AND (finished_at IS NULL))
+CREATE UNIQUE INDEX command_one_awaiting_wish ON public.command USING btree (unit_id) WHERE ((kind = 'set_mode'::text) AND (state = 'awaiting_approval'::text))
+CREATE UNIQUE INDEX command_one_open_wish ON public.command USING btree (unit_id) WHERE ((kind = 'set_mode'::text) AND (finished_at IS NULL) AND (state <> 'awaiting_approval'::text))
 CREATE INDEX command_open_by_unit ON public.command USING btree (unit_id) WHERE (finished_at IS NULL)
 CREATE INDEX command_open_expiry ON public.command USING btree (expires_at) WHERE (finished_at IS NULL)
 CREATE INDEX command_queued_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = 'queued'::text))
@@ -405,6 +446,9 @@ CREATE INDEX dead_letter_by_speaker ON public.dead_letter USING btree (COALESCE(
 CREATE INDEX dead_letter_fate_by_end ON public.dead_letter_fate USING btree (COALESCE(replayed_at, decided_at))
 CREATE INDEX dead_letter_fate_by_letter ON public.dead_letter_fate USING btree (letter_id, id)
 CREATE UNIQUE INDEX dead_letter_fate_marked ON public.dead_letter_fate USING btree (letter_id) WHERE (state = 'marked'::text)
+CREATE INDEX drift_by_unit ON public.drift USING btree (unit_id, id)
+CREATE INDEX drift_open ON public.drift USING btree (id) WHERE (closed_at IS NULL)
+CREATE UNIQUE INDEX drift_open_once ON public.drift USING btree (unit_id, cause) WHERE (closed_at IS NULL)
 CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)

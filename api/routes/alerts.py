@@ -14,7 +14,7 @@ from api.once import OnlyOnce
 from api.paging import Page, PageQuery, Place, behind, page
 from api.problems import documented
 from api.routes.units import UnitName
-from api.shapes import Id, Reason, Shape
+from api.shapes import Id, Shape, Word
 from protocol.identity import Imei, SerialNumber
 from registry import units
 from registry.audit import Deed
@@ -60,12 +60,6 @@ class AlertView(Shape):
     def of(cls, alert: Alert) -> Self:
         """Show an alert."""
         return cls.model_validate({name: getattr(alert, name) for name in cls.model_fields})
-
-
-class Word(Shape):
-    """Why somebody says so."""
-
-    reason: Reason
 
 
 class LifeView(Shape):

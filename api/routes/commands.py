@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import JSONResponse
 
-from api.auth import CanCommand, CanRead
+from api.auth import CanCommand, CanDisable, CanRead
 from api.connection import Transaction
 from api.once import OnlyOnce
 from api.paging import Page, PageQuery, Place, behind, page
 from api.problems import documented
 from api.routes.units import UnitName
-from api.shapes import Reason, Shape
+from api.shapes import Reason, Shape, Word
 from commands import ledger
-from commands.docket import Command
+from commands.docket import Command, Origin
 from commands.ledger import CommandNotFound, Event
 from commands.policy import Wish
 from commands.states import State
@@ -31,6 +31,7 @@ from registry.units import Unit
 from runtime import clock
 from runtime.settings import Commands
 from storage.sql import Connection
+from telemetry import alerts
 
 router = APIRouter(prefix="/v1", tags=["commands"])
 
@@ -86,6 +87,10 @@ class CommandView(Shape):
     acknowledged_at: datetime | None
     finished_at: datetime | None
     refusal: str | None
+    origin: Origin
+    plan_id: UUID | None
+    approved_by: str | None
+    approved_at: datetime | None
 
     @classmethod
     def of(cls, command: Command, unit: Unit, **further: object) -> Self:
@@ -112,6 +117,12 @@ class EventView(Shape):
         return cls.model_validate({name: getattr(event, name) for name in cls.model_fields})
 
 
+class OrderedView(CommandView):
+    """What an order came to; not `new` when the same wish was under way, or held, already."""
+
+    new: bool
+
+
 class CommandStory(CommandView):
     """One command and everything that happened to it, oldest first."""
 
@@ -121,8 +132,8 @@ class CommandStory(CommandView):
 @router.post(
     "/units/{unit}/commands",
     status_code=202,
-    response_model=CommandView,
-    responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+    response_model=OrderedView,
+    responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503) | {200: {"model": OrderedView}},
 )
 async def order_command(
     unit: UnitName,
@@ -132,14 +143,20 @@ async def order_command(
     once: OnlyOnce,
     settings: Deadlines,
 ) -> JSONResponse:
-    """Queue a command; it leaves when the unit next listens. An offline-disable needs the admin level."""
+    """Queue a command; it leaves when the unit next listens. An offline-disable needs the admin level.
 
-    async def work() -> CommandView:
+    200 instead of 202 gives the command that carries out the same wish already: under way, or by which
+    it holds. Where two units are suspected under one IMEI, an offline-disable waits for approval.
+    """
+
+    async def work() -> OrderedView:
         found = await units.by_identity(conn, unit, scope=caller.scope)
         deed = Deed(by=caller, now=clock.now(), reason=wanted.reason)
-        return CommandView.of(await ledger.order(conn, found, wanted.wish, deed, settings), found)
+        suspected = wanted.wish.disables and await alerts.suspected_clone(conn, found.id)
+        ordered = await ledger.order(conn, found, wanted.wish, deed, settings, suspected_clone=suspected)
+        return OrderedView.of(ordered.command, found, new=ordered.new)
 
-    return await once.answer(202, work, under="/v1/commands")
+    return await once.answer(lambda made: 202 if made.new else 200, work, under="/v1/commands")
 
 
 @router.get("/units/{unit}/commands", responses=documented(401, 404, 422, 503))
@@ -164,6 +181,42 @@ async def show_command(command_id: UUID, caller: CanRead, conn: Transaction) -> 
     command, unit = await _within(conn, command_id, caller)
     events = [EventView.of(event) for event in await ledger.events(conn, command_id)]
     return CommandStory.of(command, unit, events=events)
+
+
+@router.post(
+    "/commands/{command_id}/cancel",
+    response_model=CommandView,
+    responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+)
+async def cancel_command(
+    command_id: UUID, word: Word, caller: CanCommand, conn: Transaction, once: OnlyOnce
+) -> JSONResponse:
+    """Take back a command that is under way; what was sent is overruled at the unit's next contact."""
+
+    async def work() -> CommandView:
+        _, unit = await _within(conn, command_id, caller)
+        deed = Deed(by=caller, now=clock.now(), reason=word.reason)
+        return CommandView.of(await ledger.cancel(conn, command_id, deed), unit)
+
+    return await once.answer(200, work)
+
+
+@router.post(
+    "/commands/{command_id}/approve",
+    response_model=CommandView,
+    responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
+)
+async def approve_command(
+    command_id: UUID, word: Word, caller: CanDisable, conn: Transaction, once: OnlyOnce, settings: Deadlines
+) -> JSONResponse:
+    """Let a command go that waits for a second person. Admin level, and not who ordered it."""
+
+    async def work() -> CommandView:
+        _, unit = await _within(conn, command_id, caller)
+        deed = Deed(by=caller, now=clock.now(), reason=word.reason)
+        return CommandView.of(await ledger.approve(conn, unit, command_id, deed, settings), unit)
+
+    return await once.answer(200, work)
 
 
 async def _within(conn: Connection, command_id: UUID, caller: Caller) -> tuple[Command, Unit]:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from commands.docket import Origin
+from commands.drift import Resolution
+from commands.intent import Cause
 from commands.policy import WISHED_MODES
 from commands.states import FINAL, MOVES, State
-from protocol.messages import CommandKind, PresenceState
+from protocol.messages import CommandKind, Mode, PresenceState
 from registry import lifecycle
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level
@@ -30,6 +33,11 @@ SCHEMA = (Path(__file__).resolve().parents[2] / "storage" / "schema.sql").read_t
         ("command_kind_is_known: CHECK", CommandKind),
         ("command_mode_is_known: CHECK", WISHED_MODES),
         ("unit_intent_desired_is_known: CHECK", WISHED_MODES),
+        ("command_origin_is_known: CHECK", Origin),
+        ("drift_cause_is_known: CHECK", Cause),
+        ("drift_desired_is_known: CHECK", WISHED_MODES),
+        ("drift_mode_is_known: CHECK", Mode),
+        ("drift_resolution_is_known: CHECK", Resolution),
         ("unit_status_mode_is_known: CHECK", MODES),
         ("unit_status_presence_is_known: CHECK", PresenceState),
         ("dead_letter_fate_state_is_known: CHECK", set(Letter) - {Letter.OPEN}),
@@ -57,7 +65,7 @@ def test_nothing_leaves_the_end_of_a_command_but_late_evidence() -> None:
 
 
 def test_every_state_can_be_reached_and_every_command_can_end() -> None:
-    reached = {State.QUEUED, *(there for away in MOVES.values() for there in away)}
+    reached = {State.QUEUED, State.AWAITING_APPROVAL, *(there for away in MOVES.values() for there in away)}
 
     assert reached == set(State)
     assert all(MOVES[state] & FINAL for state in State if state not in FINAL)

@@ -91,7 +91,7 @@ async def test_only_an_enabled_unit_can_be_disabled(enabled: Site) -> None:
     token = await enabled.token(Level.ADMIN)
     await enabled.post(COMMANDS, token, DISABLE)
 
-    again = await enabled.post(COMMANDS, token, DISABLE)
+    again = await enabled.post(COMMANDS, token, {**DISABLE, "after_s": 86_400})
 
     assert problem(again) == (409, "not-enabled")
     assert again.json()["enable_status"] == "pending_offline_disabled"

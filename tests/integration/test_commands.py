@@ -66,7 +66,8 @@ class System:
 
     async def order(self, wish: Wish, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
-            return await ledger.order(conn, self.unit, wish, a_deed(by=a_caller(**by)), SETTINGS)
+            deed = a_deed(by=a_caller(**by))
+            return (await ledger.order(conn, self.unit, wish, deed, SETTINGS)).command
 
     async def command(self, command: Command) -> Command:
         async with self.pool.transaction() as conn:
@@ -272,7 +273,7 @@ async def test_a_report_that_proves_a_superseded_command_is_written_down_on_it_o
 async def test_an_epoch_is_above_everything_the_unit_ever_reported(enabled: System) -> None:
     """A database restored from an older backup must not use an epoch twice."""
     await enabled.reports(Mode.ENABLED, 41)
-    assert (await enabled.order(ENABLE)).epoch == 42
+    assert (await enabled.order(DISABLE)).epoch == 42
 
     await enabled.reports(Mode.ENABLED, 2**31 + 1)
     assert (await enabled.order(ENABLE)).epoch == 43
@@ -287,8 +288,9 @@ async def test_only_an_enabled_unit_can_be_offline_disabled(system: System) -> N
         await system.order(DISABLE)
     await system.reports(Mode.ENABLED)
     await system.order(DISABLE)
+    later = Wish(kind=CommandKind.SET_MODE, mode=Mode.OFFLINE_DISABLED, after_s=86_400)
     with pytest.raises(NotEnabled, match="pending_offline_disabled"):
-        await system.order(DISABLE)
+        await system.order(later)
 
 
 async def test_an_offline_disable_needs_an_administrator_and_an_enable_does_not(enabled: System) -> None:
@@ -490,7 +492,7 @@ async def test_acks_for_nothing_for_others_and_again_are_told_apart(enabled: Sys
         await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
         other = await units.by_imei(conn, an_imei(2))
         assert other is not None
-        foreign = await ledger.order(conn, other, PING, a_deed(), SETTINGS)
+        foreign = (await ledger.order(conn, other, PING, a_deed(), SETTINGS)).command
     command = await enabled.order(PING)
     await enabled.dispatcher.step()
 
