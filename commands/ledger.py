@@ -271,7 +271,8 @@ async def _carried_out(conn: Connection, stand: _Stand, wish: Wish) -> Command |
     under_way = [command for command in stand.book.all() if _same(command, wish)]
     if under_way:
         return max(under_way, key=lambda command: command.wishes)
-    if stand.wished or stand.reported is not wish.mode or stand.heard_epoch < stand.intent.floor:
+    others = any(command.mode for command in stand.book.all())
+    if others or stand.reported is not wish.mode or stand.heard_epoch < stand.intent.floor:
         return None
     proven = stand.intent.proven
     holding = await row(conn, Command.from_row, SQL.holding, unit_id=stand.unit_id, proven=proven)

@@ -44,9 +44,9 @@ def keys(*generations: int) -> Keys:
     )
 
 
-def a_caller(level: Level = Level.SYSTEM, scope: Scope = None) -> Caller:
+def a_caller(level: Level = Level.SYSTEM, scope: Scope = None, email: str = "ada@example.com") -> Caller:
     """Give somebody with these rights."""
-    return Caller(account_id=None, email="ada@example.com", level=level, scope=scope, origin="test:127.0.0.1")
+    return Caller(account_id=None, email=email, level=level, scope=scope, origin="test:127.0.0.1")
 
 
 def a_deed(*, by: Caller | None = None, now: datetime = NOON, reason: str = "because") -> Deed:

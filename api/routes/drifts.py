@@ -184,7 +184,7 @@ async def resolve_drifts(
                 async with conn.transaction():
                     found = await resolve(conn, number, decided.decision, deed, settings)
             except HeliographError as refusal:
-                items.append(Settled(id=number, drift=None, refused=str(refusal)))
+                items.append(Settled(id=number, drift=None, refused=refusal.message))
             else:
                 items.append(Settled(id=number, drift=DriftView.of(found), refused=None))
         return ManySettled(items=items)

@@ -11,9 +11,12 @@ import pytest
 
 from protocol.messages import Mode
 from registry.permissions import Level
+from runtime import clock
 from runtime.settings import Database
 from storage.pool import Pool
 from storage.sql import Connection, value
+from telemetry import alerts
+from telemetry.alerts import Finding, Kind
 from tests.calling import OWN, Site, problem, site, unit_of
 
 DISABLE = {"kind": "set_mode", "mode": "offline_disabled", "reason": "instalment missed"}
@@ -95,6 +98,89 @@ async def test_only_an_enabled_unit_can_be_disabled(enabled: Site) -> None:
 
     assert problem(again) == (409, "not-enabled")
     assert again.json()["enable_status"] == "pending_offline_disabled"
+
+
+async def test_a_repeated_wish_gives_the_command_that_carries_it_out(enabled: Site) -> None:
+    token = await enabled.token(Level.ADMIN)
+
+    first = await enabled.post(COMMANDS, token, DISABLE)
+    again = await enabled.post(COMMANDS, token, DISABLE, key="again")
+    replayed = await enabled.post(COMMANDS, token, DISABLE, key="again")
+
+    assert (first.status_code, again.status_code, replayed.status_code) == (202, 200, 200)
+    assert (first.json()["new"], again.json()["new"]) == (True, False)
+    assert first.json()["id"] == again.json()["id"] == replayed.json()["id"]
+    assert again.headers["location"] == first.headers["location"]
+
+
+async def test_a_command_is_cancelled_for_a_reason_and_its_story_tells_it(enabled: Site) -> None:
+    token = await enabled.token(Level.TECHNICAL)
+    ordered = (await enabled.post(COMMANDS, token, ENABLE)).json()["id"]
+
+    cancelled = await enabled.post(f"/v1/commands/{ordered}/cancel", token, {"reason": "a mistake"})
+    story = (await enabled.get(f"/v1/commands/{ordered}", token)).json()
+    ended = await enabled.post(f"/v1/commands/{uuid4()}/cancel", token, {"reason": "x"})
+
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    assert story["events"][-1]["evidence"] == {"reason": "a mistake"}
+    assert problem(ended) == (404, "command-not-found")
+
+
+async def test_where_two_units_are_suspected_a_second_administrator_must_agree(enabled: Site) -> None:
+    """An offline-disable to a suspected clone might reach another home."""
+    async with enabled.pool.transaction() as conn:
+        await alerts.raise_all(conn, [Finding(1, Kind.TWO_UNITS, {})], now=clock.now())
+    first, second = await enabled.token(Level.ADMIN), await enabled.token(Level.SYSTEM)
+    reason = {"reason": "called the customer"}
+
+    waiting = (await enabled.post(COMMANDS, first, DISABLE)).json()
+    approve = f"/v1/commands/{waiting['id']}/approve"
+    own = await enabled.post(approve, first, reason)
+    approved = await enabled.post(approve, second, reason)
+    late = await enabled.post(approve, second, reason)
+
+    assert (waiting["state"], waiting["epoch"]) == ("awaiting_approval", 0)
+    assert problem(own) == (403, "second-person-needed")
+    assert (approved.json()["state"], approved.json()["epoch"]) == ("queued", 1)
+    assert approved.json()["approved_by"] == "somebody-system-@example.com"
+    assert problem(late) == (409, "nothing-to-approve")
+
+
+async def test_units_that_contradict_are_a_work_list_with_both_views(enabled: Site) -> None:
+    token = await enabled.token(Level.ADMIN)
+    ordered = (await enabled.post(COMMANDS, token, DISABLE)).json()
+    await enabled.sends(ordered["id"])
+    await enabled.reports(1, Mode.OFFLINE_DISABLED, ordered["epoch"])
+    await enabled.reports(1, Mode.ENABLED, 0)
+
+    [found] = (await enabled.get("/v1/drifts", token, cause="epoch_went_back")).json()["items"]
+    [waiting] = [
+        one
+        for one in (await enabled.get(COMMANDS, token)).json()["items"]
+        if one["state"] == "awaiting_approval"
+    ]
+    one = f"/v1/drifts/{found['id']}/resolve"
+    senseless = await enabled.post(one, token, {"decision": "ignore", "reason": "x"})
+    many = await enabled.post(
+        "/v1/drifts/resolve",
+        token,
+        {"ids": [found["id"], 999], "decision": "dismiss", "reason": "board replaced"},
+    )
+
+    assert (found["desired"], found["reported_mode"], found["reported_epoch"]) == (
+        "offline_disabled",
+        "enabled",
+        0,
+    )
+    assert (found["imei"], found["sendings"], found["gave_up_at"]) == (ordered["imei"], 1, None)
+    assert "factory reset" in found["likely_cause"]
+    assert (waiting["origin"], waiting["state"]) == ("intent", "awaiting_approval")
+    assert problem(senseless) == (422, "fields-not-valid")
+    [settled, missing] = many.json()["items"]
+    assert (settled["drift"]["resolution"], settled["drift"]["reason"]) == ("dismissed", "board replaced")
+    assert (missing["drift"], missing["refused"]) == (None, "There is no drift 999.")
+    assert (await enabled.get("/v1/drifts", token)).json()["items"] == []
+    assert len((await enabled.get(f"{UNIT}/drifts", token)).json()["items"]) == 1
 
 
 async def test_the_same_key_and_body_get_the_same_answer(enabled: Site) -> None:

@@ -42,6 +42,10 @@ class Rule:
 PING = {"kind": "ping", "reason": "matrix"}
 WHY = {"reason": "matrix"}
 MANY = {"reason": "matrix", "filter": {"all": True}}
+DISMISS = {"decision": "dismiss", "reason": "matrix"}
+NOT_NOW = 409
+"""Let in, and told that this thing does not stand so that it could be done."""
+
 OPEN = Rule(level=None)
 READ = Rule(level=Level.OVERVIEW)
 LOSSES = Rule(level=Level.ADMIN, everywhere=True)
@@ -61,6 +65,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units/{unit}/commands"): READ,
     ("POST", "/v1/units/{unit}/commands"): Rule(level=Level.TECHNICAL, success=202, body=PING),
     ("GET", "/v1/commands/{command_id}"): READ,
+    ("POST", "/v1/commands/{command_id}/cancel"): Rule(level=Level.TECHNICAL, body=WHY),
+    ("POST", "/v1/commands/{command_id}/approve"): Rule(level=Level.ADMIN, success=NOT_NOW, body=WHY),
+    ("GET", "/v1/drifts"): READ,
+    ("GET", "/v1/units/{unit}/drifts"): READ,
+    ("POST", "/v1/drifts/resolve"): Rule(level=Level.TECHNICAL, body=DISMISS | {"ids": [1]}),
+    ("POST", "/v1/drifts/{drift_id}/resolve"): Rule(level=Level.TECHNICAL, body=DISMISS),
     ("GET", "/v1/entities"): READ,
     ("POST", "/v1/entities"): Rule(level=Level.FACTORY, everywhere=True, success=201, body={"name": "…"}),
     ("GET", "/v1/tokens"): READ,
@@ -91,7 +101,7 @@ async def full(database: Database) -> AsyncIterator[Site]:
             findings = [Finding(unit_id, Kind.TWO_UNITS, {}) for unit_id in (1, 2)]
             await alerts.raise_all(conn, findings, now=clock.now())
         for unit_id in (1, 2):
-            await opened.reports(unit_id)
+            await opened.reports(unit_id, epoch=7)  # which nobody ever gave: a drift
         yield opened
 
 
@@ -134,10 +144,12 @@ async def test_every_caller_gets_what_the_rules_say_and_nothing_else(full: Site)
             continue  # bound to an account and not to an entity: below
         ordered = await full.post(f"/v1/units/{unit_of(entity_id)}/commands", system, PING)
         raised = await full.get(f"/v1/units/{unit_of(entity_id)}/alerts", system)
+        drifted = await full.get(f"/v1/units/{unit_of(entity_id)}/drifts", system)
         target = {
             "unit": unit_of(entity_id),
             "command_id": ordered.json()["id"],
             "alert_id": raised.json()["items"][-1]["id"],
+            "drift_id": drifted.json()["items"][-1]["id"],
         }
         call = partial(_call, full, route, rule, target, names)
         bound = any(f"{{{name}}}" in route[1] for name in target)

@@ -64,10 +64,44 @@ class System:
     reaper: Reaper
     seq: int = 0
 
-    async def order(self, wish: Wish, **by: Any) -> Command:
+    async def order(self, wish: Wish, *, suspected_clone: bool = False, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
             deed = a_deed(by=a_caller(**by))
-            return (await ledger.order(conn, self.unit, wish, deed, SETTINGS)).command
+            ordered = await ledger.order(
+                conn, self.unit, wish, deed, SETTINGS, suspected_clone=suspected_clone
+            )
+            return ordered.command
+
+    async def cancel(self, command: Command, **by: Any) -> Command:
+        async with self.pool.transaction() as conn:
+            return await ledger.cancel(conn, command.id, a_deed(by=a_caller(**by)))
+
+    async def approve(self, command: Command, **by: Any) -> Command:
+        async with self.pool.transaction() as conn:
+            return await ledger.approve(conn, self.unit, command.id, a_deed(by=a_caller(**by)), SETTINGS)
+
+    async def obeys(self, command: Command) -> None:
+        """Let a command reach its unit, and the unit report it."""
+        await self.makes_due(command)
+        await self.dispatcher.step()
+        await self.reports(command.mode or Mode.ENABLED, command.epoch)
+        assert await self.state(command) is State.CONFIRMED
+
+    async def open_command(self) -> Command | None:
+        """Give the mode command that is under way."""
+        async with self.pool.transaction() as conn:
+            commands = await ledger.of_unit(conn, self.unit.id, limit=99)
+        return next((command for command in commands if command.open and command.mode), None)
+
+    async def expires(self, command: Command) -> None:
+        """Let its life end."""
+        await self.sql(
+            "UPDATE command SET ordered_at = now() - interval '90 d', expires_at = now() - interval '1 s'"
+            " WHERE id = %s",
+            command.id,
+        )
+        await self.reaper.step()
+        assert await self.state(command) is State.EXPIRED
 
     async def command(self, command: Command) -> Command:
         async with self.pool.transaction() as conn:
@@ -84,14 +118,14 @@ class System:
         async with self.pool.transaction() as conn:
             return (await ledger.standings(conn, [self.unit.id]))[self.unit.id]
 
-    async def hears(self, message: Any) -> list[AckVerdict]:
+    async def hears(self, message: Any, *, live: bool = True) -> list[AckVerdict]:
         """Take a message of the unit in, as the gateway does."""
         async with self.pool.transaction() as conn:
             cursor = await conn.execute("SELECT now()")
             found = await cursor.fetchone()
             assert found is not None
             now = found["now"]
-            arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=True)
+            arrival = Arrival(unit_id=self.unit.id, message=message, received_at=now, live=live)
         await Days(self.pool).ensure(moments([arrival]))
         async with self.pool.transaction() as conn:
             recorded = await record(conn, [arrival], now=now)
@@ -107,6 +141,7 @@ class System:
                         boot=beat.boot,
                         seq=beat.seq,
                         received_at=now,
+                        live=live,
                     )
                     for beat in beats
                 ],
@@ -115,9 +150,10 @@ class System:
                 settings=SETTINGS,
             )
 
-    async def reports(self, mode: Mode, epoch: int = 0) -> None:
+    async def reports(self, mode: Mode, epoch: int = 0, *, live: bool = True) -> None:
         self.seq += 1
-        await self.hears(Heartbeat(life=1, boot=1, seq=self.seq, mode=mode, epoch=epoch, readings={}))
+        beat = Heartbeat(life=1, boot=1, seq=self.seq, mode=mode, epoch=epoch, readings={})
+        await self.hears(beat, live=live)
 
     async def comes_online(self) -> None:
         await self.hears(Presence(state=PresenceState.ONLINE, life=1, boot=1, conn=1))

@@ -1,0 +1,386 @@
+"""A wish outlives its command: what contradicts it is kept, and it goes out again or waits for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from commands import drift
+from commands.docket import Command, Origin
+from commands.drift import Drift, Resolution
+from commands.intent import Cause
+from commands.ledger import CommandEnded, NothingToApprove, SecondPersonNeeded
+from commands.policy import NotEnabled, Wish
+from commands.resolving import Decision, NothingWanted, resolve
+from commands.states import State
+from protocol.messages import AckResult, CommandKind, Mode
+from registry.permissions import Level
+from runtime.errors import Forbidden, NotFound
+from tests.builders import a_caller, a_deed
+from tests.integration.test_commands import DISABLE, ENABLE, PING, SETTINGS, System, enabled, system
+
+__all__ = ["enabled", "system"]
+ARMED = Wish(kind=CommandKind.SET_MODE, mode=Mode.OFFLINE_DISABLED, after_s=86_400)
+OTHER = "grace@example.com"
+
+
+async def drifts(system: System) -> list[Drift]:
+    """Give the unit's drifts, oldest first."""
+    async with system.pool.transaction() as conn:
+        return (await drift.of_unit(conn, system.unit.id, limit=99))[::-1]
+
+
+async def open_causes(system: System) -> list[Cause]:
+    """Give the causes of what is open."""
+    return [one.cause for one in await drifts(system) if one.closed_at is None]
+
+
+async def decides(system: System, found: Drift, decision: Decision, **by: Any) -> Drift:
+    """Settle a drift as a person does."""
+    async with system.pool.transaction() as conn:
+        return await resolve(conn, found.id, decision, a_deed(by=a_caller(**by)), SETTINGS)
+
+
+async def again(system: System) -> Command:
+    """Give the command that the system made by itself."""
+    command = await system.open_command()
+    assert command is not None
+    assert command.origin is Origin.INTENT
+    return command
+
+
+@pytest.fixture
+async def disabled(enabled: System) -> System:
+    """Give a system whose unit was offline-disabled, and has proven it under epoch 1."""
+    await enabled.obeys(await enabled.order(DISABLE))
+    return enabled
+
+
+# -- repeating, cancelling, approving
+
+
+async def test_a_wish_that_is_pending_or_holds_gives_the_command_that_carries_it_out(enabled: System) -> None:
+    first = await enabled.order(DISABLE)
+
+    assert (await enabled.order(DISABLE)).id == first.id
+    await enabled.obeys(first)
+    assert (await enabled.order(DISABLE)).id == first.id
+    with pytest.raises(NotEnabled):
+        await enabled.order(ARMED)
+    enable = await enabled.order(ENABLE)
+    assert enable.id != first.id
+    await enabled.obeys(enable)
+    assert (await enabled.order(ENABLE)).id == enable.id
+
+
+async def test_a_cancelled_command_is_not_sent_and_says_why(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+
+    cancelled = await enabled.cancel(command, level=Level.TECHNICAL)
+
+    assert cancelled.state is State.CANCELLED
+    assert await enabled.dispatcher.step() == 0
+    assert await enabled.events(command) == ["ordered", "cancelled"]
+    assert (await enabled.cancel(command)).state is State.CANCELLED
+    await enabled.reports(Mode.ENABLED)
+    assert await enabled.open_command() is None
+    with pytest.raises(Forbidden):
+        await enabled.cancel(await enabled.order(PING), level=Level.OVERVIEW)
+
+
+async def test_what_has_ended_otherwise_cannot_be_cancelled(disabled: System) -> None:
+    ended = await disabled.order(DISABLE)
+
+    with pytest.raises(CommandEnded, match="confirmed"):
+        await disabled.cancel(ended)
+
+
+async def test_a_suspected_clone_is_switched_off_only_with_a_second_person(enabled: System) -> None:
+    command = await enabled.order(DISABLE, suspected_clone=True)
+
+    assert (command.state, command.epoch) == (State.AWAITING_APPROVAL, 0)
+    assert await enabled.dispatcher.step() == 0
+    assert (await enabled.standing()).enable_status == "enabled"
+    with pytest.raises(SecondPersonNeeded):
+        await enabled.approve(command)
+    with pytest.raises(Forbidden):
+        await enabled.approve(command, email=OTHER, level=Level.TECHNICAL)
+    approved = await enabled.approve(command, email=OTHER)
+    assert (approved.state, approved.epoch, approved.approved_by) == (State.QUEUED, 1, OTHER)
+    with pytest.raises(NothingToApprove):
+        await enabled.approve(command, email=OTHER)
+    await enabled.obeys(approved)
+
+
+async def test_what_waits_for_approval_wins_over_nothing_and_an_enable_takes_its_place(
+    enabled: System,
+) -> None:
+    await enabled.obeys(await enabled.order(ENABLE))
+    waits = await enabled.order(DISABLE, suspected_clone=True)
+    assert (await enabled.order(DISABLE, suspected_clone=True)).id == waits.id
+
+    newest = await enabled.order(ENABLE)
+
+    assert (newest.state, newest.epoch) == (State.QUEUED, 2)
+    assert await enabled.state(waits) is State.SUPERSEDED
+
+
+async def test_an_approval_asks_again_whether_the_unit_is_enabled(enabled: System) -> None:
+    command = await enabled.order(DISABLE, suspected_clone=True)
+    await enabled.reports(Mode.DISABLED)
+
+    with pytest.raises(NotEnabled):
+        await enabled.approve(command, email=OTHER)
+
+    assert await enabled.state(command) is State.AWAITING_APPROVAL
+
+
+# -- drift
+
+
+async def test_a_contradiction_is_sent_again_a_few_times_and_then_waits_for_a_person(
+    disabled: System,
+) -> None:
+    for number in range(SETTINGS.command_drift_sendings):
+        await disabled.reports(Mode.ENABLED, 1 + number)
+        command = await again(disabled)
+        assert (command.mode, command.epoch) == (Mode.OFFLINE_DISABLED, 2 + number)
+        await disabled.makes_due(command)
+        await disabled.dispatcher.step()
+        await disabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+
+    await disabled.reports(Mode.ENABLED, 1 + SETTINGS.command_drift_sendings)
+    await disabled.reports(Mode.ENABLED, 1 + SETTINGS.command_drift_sendings)
+
+    assert await disabled.open_command() is None
+    [found] = await drifts(disabled)
+    assert (found.cause, found.sendings) == (Cause.MODE_DIFFERS, SETTINGS.command_drift_sendings)
+    assert (found.desired, found.reported_mode) == (Mode.OFFLINE_DISABLED, Mode.ENABLED)
+    assert found.gave_up_at is not None
+
+
+async def test_accord_closes_a_contradiction(disabled: System) -> None:
+    await disabled.reports(Mode.ENABLED, 1)
+
+    await disabled.obeys(await again(disabled))
+
+    [found] = await drifts(disabled)
+    assert (found.resolution, found.closed_by) == (Resolution.IN_ACCORD, "heliograph")
+
+
+async def test_what_waited_on_its_way_contradicts_nothing(disabled: System) -> None:
+    await disabled.reports(Mode.ENABLED, 1, live=False)
+
+    assert await drifts(disabled) == []
+    assert await disabled.open_command() is None
+
+
+async def test_a_contradiction_of_a_wish_under_way_is_none(enabled: System) -> None:
+    await enabled.order(DISABLE)
+
+    await enabled.reports(Mode.ENABLED)
+
+    assert await drifts(enabled) == []
+
+
+async def test_an_enable_outlives_its_command(disabled: System) -> None:
+    """The unit comes back after its enable has expired."""
+    await disabled.expires(await disabled.order(ENABLE))
+
+    await disabled.reports(Mode.OFFLINE_DISABLED, 1)
+
+    assert await open_causes(disabled) == [Cause.LAPSED]
+    renewed = await again(disabled)
+    assert (renewed.mode, renewed.epoch) == (Mode.ENABLED, 3)
+    await disabled.obeys(renewed)
+    assert await open_causes(disabled) == []
+
+
+async def test_an_offline_disable_ends_with_its_command_and_what_was_sent_is_fenced(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.expires(command)
+
+    await enabled.reports(Mode.ENABLED)
+
+    assert await open_causes(enabled) == [Cause.UNFENCED]
+    fence = await again(enabled)
+    assert (fence.mode, fence.epoch) == (Mode.ENABLED, 2)
+    await enabled.obeys(fence)
+    assert await open_causes(enabled) == []
+
+
+async def test_an_offline_disable_that_was_never_sent_needs_no_fence(enabled: System) -> None:
+    await enabled.expires(await enabled.order(DISABLE))
+
+    await enabled.reports(Mode.ENABLED)
+
+    assert await enabled.open_command() is None
+
+
+async def test_a_cancelled_offline_disable_that_arrives_after_all_is_overruled(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.cancel(command)
+
+    await enabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+
+    assert (await enabled.events(command))[-1] == "late_report"
+    assert (await again(enabled)).mode is Mode.ENABLED
+
+
+async def test_an_expired_offline_disable_that_is_proven_late_is_what_is_wanted(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.expires(command)
+
+    await enabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+
+    assert await enabled.state(command) is State.CONFIRMED
+    assert await drifts(enabled) == []
+
+
+async def test_a_superseded_enable_comes_back_when_the_newer_wish_is_cancelled(disabled: System) -> None:
+    enable = await disabled.order(ENABLE)
+    await disabled.reports(Mode.ENABLED, 1)  # what people see decides whether it can be disabled
+    await disabled.cancel(enable)
+    enable = await disabled.order(ENABLE)
+    later = await disabled.order(PING)
+    await disabled.cancel(later)
+
+    assert (await disabled.open_command()) == enable
+
+
+async def test_a_factory_reset_of_an_enabled_unit_is_mended_and_shown(enabled: System) -> None:
+    await enabled.obeys(await enabled.order(ENABLE))
+
+    await enabled.reports(Mode.ENABLED, 0)
+
+    assert (await again(enabled)).epoch == 2
+    await enabled.obeys(await again(enabled))
+    assert await open_causes(enabled) == [Cause.EPOCH_WENT_BACK]
+
+
+async def test_a_factory_reset_of_a_disabled_unit_takes_power_away_only_with_approval(
+    disabled: System,
+) -> None:
+    await disabled.reports(Mode.ENABLED, 0)
+    await disabled.reports(Mode.ENABLED, 0)
+
+    command = await again(disabled)
+    assert (command.state, command.mode) == (State.AWAITING_APPROVAL, Mode.OFFLINE_DISABLED)
+    approved = await disabled.approve(command)
+    assert approved.epoch == 2
+    await disabled.obeys(approved)
+
+
+async def test_an_epoch_that_was_never_given_is_adopted_and_shown(enabled: System) -> None:
+    """The database is older than the unit's memory."""
+    await enabled.obeys(await enabled.order(ENABLE))
+
+    await enabled.reports(Mode.OFFLINE_DISABLED, 40)
+
+    assert await open_causes(enabled) == [Cause.EPOCH_AHEAD]
+    assert (await again(enabled)).epoch == 41
+
+
+async def test_an_absurd_epoch_is_never_adopted(enabled: System) -> None:
+    await enabled.reports(Mode.ENABLED, 2**31 + 1)
+    await enabled.reports(Mode.ENABLED, 2**31 + 1)
+
+    [found] = await drifts(enabled)
+    assert (found.cause, found.reported_epoch) == (Cause.EPOCH_ABSURD, 2**31 + 1)
+    assert (await enabled.order(ENABLE)).epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "refusal"), [("stale_epoch", "stale_epoch"), ("expired", "bad_unit_clock")]
+)
+async def test_a_refusal_that_is_no_end_of_the_wish_sends_it_once_more(
+    disabled: System, reason: str, refusal: str
+) -> None:
+    command = await disabled.order(ENABLE)
+    await disabled.dispatcher.step()
+
+    await disabled.acks(command, result=AckResult.REFUSED, reason=reason, epoch=9, mode=Mode.OFFLINE_DISABLED)
+
+    assert (await disabled.command(command)).refusal == refusal
+    renewed = await again(disabled)
+    assert (renewed.mode, renewed.epoch) == (Mode.ENABLED, 10)
+    assert await open_causes(disabled) == [Cause.NOT_OBEYED]
+
+
+async def test_a_refusal_for_good_ends_the_wish(disabled: System) -> None:
+    command = await disabled.order(ENABLE)
+    await disabled.dispatcher.step()
+
+    await disabled.acks(
+        command, result=AckResult.REFUSED, reason="hardware", epoch=1, mode=Mode.OFFLINE_DISABLED
+    )
+    await disabled.reports(Mode.OFFLINE_DISABLED, 1)
+
+    assert await disabled.open_command() is None
+
+
+async def test_a_contradiction_that_comes_back_soon_is_the_same(disabled: System) -> None:
+    await disabled.reports(Mode.ENABLED, 1)
+    await disabled.obeys(await again(disabled))
+    await disabled.reports(Mode.ENABLED, 2)
+
+    [found] = await drifts(disabled)
+    assert (found.sendings, found.closed_at) == (2, None)
+
+
+# -- what people decide
+
+
+async def test_a_dismissed_drift_is_closed_with_its_reason_and_one_that_goes_on_is_another(
+    disabled: System,
+) -> None:
+    await disabled.reports(Mode.ENABLED, 0)
+    [found] = await drifts(disabled)
+
+    closed = await decides(disabled, found, Decision.DISMISS, email=OTHER, level=Level.TECHNICAL)
+
+    assert (closed.resolution, closed.closed_by) == (Resolution.DISMISSED, OTHER)
+    assert await decides(disabled, found, Decision.DISMISS) == closed
+    await disabled.cancel(await again(disabled))
+    await disabled.reports(Mode.ENABLED, 0)
+    assert [one.cause for one in await drifts(disabled)] == [Cause.EPOCH_WENT_BACK] * 2
+
+
+async def test_a_person_may_send_again_or_let_the_unit_have_its_way(disabled: System) -> None:
+    await disabled.reports(Mode.ENABLED, 0)
+    [found] = await drifts(disabled)
+    await disabled.cancel(await again(disabled))
+
+    with pytest.raises(Forbidden):
+        await decides(disabled, found, Decision.SEND_AGAIN, level=Level.TECHNICAL)
+    await decides(disabled, found, Decision.SEND_AGAIN)
+    ordered = await disabled.open_command()
+    assert ordered is not None
+    assert (ordered.mode, ordered.origin) == (Mode.OFFLINE_DISABLED, Origin.PERSON)
+    await disabled.cancel(ordered)
+    await disabled.reports(Mode.ENABLED, 0)
+    other = (await drifts(disabled))[-1]
+    await decides(disabled, other, Decision.ACCEPT, level=Level.TECHNICAL)
+    accepted = await disabled.open_command()
+    assert accepted is not None
+    assert accepted.mode is Mode.ENABLED
+
+
+async def test_nothing_can_be_sent_again_where_nothing_was_wanted(enabled: System) -> None:
+    await enabled.reports(Mode.ENABLED, 7)
+    [found] = await drifts(enabled)
+
+    with pytest.raises(NothingWanted):
+        await decides(enabled, found, Decision.SEND_AGAIN)
+
+
+async def test_a_drift_outside_the_scope_is_not_there(disabled: System) -> None:
+    await disabled.reports(Mode.ENABLED, 0)
+    [found] = await drifts(disabled)
+
+    with pytest.raises(NotFound):
+        await decides(disabled, found, Decision.DISMISS, scope=frozenset({999}))
