@@ -1,7 +1,7 @@
 """Group `storage`: what a heartbeat weighs on disk, with its indexes, as it arrives and as it rests.
 
-A week of a small simulated fleet, eight weeks ago, so that TimescaleDB may compress it; on plain
-PostgreSQL heartbeats rest as they arrived.
+A week of a small simulated fleet, nine weeks ago, so that TimescaleDB may compress it; on plain
+PostgreSQL its days are packed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from simulator.battery import Battery
 from simulator.weather import Sky
 from storage import engine
 from storage.engine import Engine
+from storage.pack import pack
 from storage.pool import open_pool
 from telemetry import heartbeats, upkeep
 from telemetry.heartbeats import Heartbeat
@@ -58,6 +59,7 @@ async def measure(_runs: int, tell: Tell) -> list[Figure]:
             fresh = await _weight(owner, here)
             while (await upkeep.keep(owner, Keeping(), now=now())).compressed:
                 pass  # a chunk at a time
+            await pack(stack.settings, Keeping(), now=now())
             resting = await _weight(owner, here)
     return [
         _figure("bytes", resting / len(beats), len(beats), GOALS[here]),

@@ -43,10 +43,10 @@ SELECT pg_notify('command_due', '');
 -- up. An enable is given up by people and units alone; an offline-disable also by time and by any newer wish.
 -- Who was to be switched off, and is not any more, is to be on.
 UPDATE unit_intent i
-   SET epoch = greatest(i.epoch, d.given), desired = d.mode, after_s = d.after_s, lapsed = d.lapsed,
-       proven = d.proven, floor = d.floor
+   SET epoch = greatest(i.epoch, d.given), desired = d.mode, wished_by = d.wished_by, after_s = d.after_s,
+       lapsed = d.lapsed, proven = d.proven, floor = d.floor
   FROM (SELECT u.unit_id, g.given, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode,
-               coalesce(n.after_s, 0) AS after_s, coalesce(n.lapsed, false) AS lapsed,
+               n.ordered_by AS wished_by, coalesce(n.after_s, 0) AS after_s, coalesce(n.lapsed, false) AS lapsed,
                coalesce(g.proven, 0) AS proven, greatest(g.proven, g.sent, 0) AS floor
           FROM unnest(%(unit_ids)s::int[]) AS u (unit_id)
           LEFT JOIN LATERAL (
@@ -55,7 +55,7 @@ UPDATE unit_intent i
                        max(c.epoch) FILTER (WHERE c.state IN ('superseded', 'cancelled', 'expired') AND c.attempt > 0) AS sent
                   FROM command c WHERE c.unit_id = u.unit_id AND c.epoch > 0) g ON true
           LEFT JOIN LATERAL (
-                SELECT c.mode, c.after_s, c.state = 'expired' AS lapsed FROM command c
+                SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
                  WHERE c.unit_id = u.unit_id AND c.epoch > 0
                    AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock') AND c.epoch = g.given
                             WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'

@@ -66,7 +66,8 @@ MEANINGS = {
 class Intent:
     """What is wanted of a unit, as its commands tell it.
 
-    `epoch` is the last that was given, or adopted from a report. `proven` is the highest that a
+    `wished_by` ordered what is desired; None where that only follows from what was given up. `epoch`
+    is the last that was given, or adopted from a report. `proven` is the highest that a
     report confirmed, `floor` the highest of those and of what was sent and then given up. `lapsed`
     when the wish's own command expired. `drifted` while a contradiction is open that ends by itself.
     """
@@ -74,6 +75,7 @@ class Intent:
     unit_id: int
     epoch: int
     desired: Mode | None
+    wished_by: str | None
     after_s: int
     lapsed: bool
     proven: int

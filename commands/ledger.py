@@ -175,11 +175,12 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     stand, command = await _stand_of(conn, command_id, actor=deed.by.email)
     if command.state is not State.AWAITING_APPROVAL:
         raise NothingToApprove(f"This command is {command.state}.", state=str(command.state))
-    if command.ordered_by == deed.by.email:
+    by_intent = command.origin is Origin.INTENT  # this time nobody ordered it: the first person is the second
+    if command.ordered_by == deed.by.email and not by_intent:
         raise SecondPersonNeeded("Who ordered a command cannot approve it: somebody else must.")
     wish = command.wish
     policy.check_unit(wish, unit)
-    if command.origin is not Origin.INTENT:  # that one exists because the unit reports something else
+    if not by_intent:  # that one exists because the unit reports something else
         policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
     _supersede(stand.book, command.id)
     approved = stand.book.move(

@@ -20,12 +20,13 @@ from commands.intent import Cause, Intent
 from commands.ledger import next_epoch
 from commands.policy import ADOPTED_EPOCH_MAX, Wish
 from protocol.messages import CommandKind, Mode
+from registry.lifecycle import Lifecycle
 from runtime.settings import Commands
 from storage.arrays import int4s, int8s
-from storage.sql import Connection, execute, load
+from storage.sql import Connection, execute, load, rows
 
 BY = "heliograph"
-"""Who orders what nobody ordered anew."""
+"""Who orders what follows from wishes that were given up, and closes what came to accord."""
 
 DRIFTS = Counter("heliograph_drifts_total", "contradictions between units and wishes that began", ["cause"])
 GIVEN_UP = Counter("heliograph_drifts_given_up_total", "contradictions that wait for a person")
@@ -70,6 +71,7 @@ async def reconcile(
     if findings:
         await _adopt(conn, by_unit.values(), intents)
         noted = await drift.note(conn, findings, memory_s=settings.command_drift_memory_s)
+        busy |= await _unfit(conn, findings)
         await _answer(conn, book, findings, noted, intents, busy=busy, settings=settings)
         await drift.flag(conn, {finding.unit_id for finding in findings})
 
@@ -102,6 +104,24 @@ async def _adopt(conn: Connection, words: Iterable[Word], intents: Mapping[int, 
             unit_ids=int4s([word.unit_id for word in ahead]),
             epochs=int8s([word.epoch for word in ahead]),
         )
+
+
+async def _unfit(conn: Connection, findings: Iterable[Finding]) -> set[int]:
+    """Give the units to which nothing is sent by itself: those that are gone, and the dark ones in repair."""
+    lives = dict(
+        await rows(
+            conn,
+            lambda row: (row["id"], Lifecycle(row["lifecycle"])),
+            SQL.lifecycles,
+            unit_ids=int4s([finding.unit_id for finding in findings]),
+        )
+    )
+    return {
+        finding.unit_id
+        for finding in findings
+        if lives[finding.unit_id] is Lifecycle.TERMINATED
+        or (lives[finding.unit_id] is Lifecycle.IN_REPAIR_SYSTEM and finding.desired is not Mode.ENABLED)
+    }
 
 
 async def _answer(
@@ -140,7 +160,7 @@ def _again(finding: Finding, intent: Intent, book: Docket, settings: Commands) -
     wish = Wish(kind=CommandKind.SET_MODE, mode=intent.desired, after_s=intent.after_s)
     awaits = wish.disables and finding.cause.needs_person
     ordering = Ordering(
-        by=BY,
+        by=intent.wished_by or BY,
         reason=f"{finding.cause}: the unit reports {finding.reported_mode}, epoch {finding.reported_epoch}",
         now=book.now,
         life=policy.life(wish, settings),

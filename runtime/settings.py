@@ -84,7 +84,8 @@ class Database(Settings):
         description="where the application's role connects: postgresql://heliograph_app:…@host/db"
     )
     database_owner_url: DatabaseUrl | None = Field(
-        default=None, description="where migrations connect, as the schema's owner; absent = DATABASE_URL"
+        default=None,
+        description="where migrations and packing connect, as the schema's owner; absent = DATABASE_URL",
     )
     database_pool: int = Field(default=8, ge=1, le=200, description="connections at most, per process")
     database_deadline_s: float = Field(
@@ -99,7 +100,7 @@ class Database(Settings):
 
     @property
     def owner_url(self) -> str:
-        """Where migrations connect, in clear."""
+        """Where migrations and packing connect, in clear."""
         return (self.database_owner_url or self.database_url).get_secret_value()
 
 

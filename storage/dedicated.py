@@ -1,4 +1,4 @@
-"""A connection outside the pool, for what lasts: LISTEN, and locks on names."""
+"""A connection outside the pool, for what lasts: LISTEN, locks on names, and packing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SQL = load(__file__)
 
 
 @asynccontextmanager
-async def connection(settings: Database) -> AsyncIterator[Connection]:
+async def connection(settings: Database, *, owner: bool = False) -> AsyncIterator[Connection]:
     """Open one; its loss shows as `DatabaseUnavailable` inside the block."""
     try:
         conn: Connection = await psycopg.AsyncConnection.connect(
-            settings.url,
+            settings.owner_url if owner else settings.url,
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=CONNECT_S,

@@ -355,6 +355,7 @@ TABLE unit_intent
     lapsed boolean NOT NULL DEFAULT false
     proven bigint NOT NULL DEFAULT 0
     unit_id integer NOT NULL
+    wished_by text
     unit_intent_desired_is_known: CHECK ((desired = ANY (ARRAY['enabled'::text, 'offline_disabled'::text])))
     unit_intent_epoch_is_uint32: CHECK (((epoch >= 0) AND (epoch <= '4294967295'::bigint)))
     unit_intent_floor_was_given: CHECK (((0 <= proven) AND (proven <= floor) AND (floor <= epoch)))

@@ -28,6 +28,7 @@ CREATE UNIQUE INDEX command_one_awaiting_wish ON command (unit_id)
 -- What is wanted of a unit follows from its commands (docket.sql :derive); a report between `floor` and `epoch`
 -- with the desired mode is in accord with it.
 ALTER TABLE unit_intent
+    ADD COLUMN wished_by text,
     ADD COLUMN after_s bigint NOT NULL DEFAULT 0,
     ADD COLUMN lapsed  boolean NOT NULL DEFAULT false,
     ADD COLUMN proven  bigint NOT NULL DEFAULT 0,
@@ -36,13 +37,13 @@ ALTER TABLE unit_intent
     ADD CONSTRAINT unit_intent_floor_was_given CHECK (0 <= proven AND proven <= floor AND floor <= epoch);
 
 UPDATE unit_intent i
-   SET desired = d.mode, after_s = coalesce(d.after_s, 0), lapsed = coalesce(d.lapsed, false),
+   SET desired = d.mode, wished_by = d.wished_by, after_s = coalesce(d.after_s, 0), lapsed = coalesce(d.lapsed, false),
        proven = least(d.proven, i.epoch), floor = least(d.floor, i.epoch)
-  FROM (SELECT u.unit_id, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode, n.after_s, n.lapsed,
+  FROM (SELECT u.unit_id, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode, n.ordered_by AS wished_by, n.after_s, n.lapsed,
                coalesce(g.proven, 0) AS proven, greatest(g.proven, g.floor, 0) AS floor
           FROM unit_intent u
           LEFT JOIN LATERAL (
-                SELECT c.mode, c.after_s, c.state = 'expired' AS lapsed FROM command c
+                SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
                  WHERE c.unit_id = u.unit_id AND c.epoch > 0
                    AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock') AND c.epoch = u.epoch
                             WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'

@@ -15,6 +15,7 @@ from commands.policy import NotEnabled, Wish
 from commands.resolving import Decision, NothingWanted, resolve
 from commands.states import State
 from protocol.messages import AckResult, CommandKind, Mode
+from registry.lifecycle import Lifecycle
 from registry.permissions import Level
 from runtime.errors import Forbidden, NotFound
 from tests.builders import a_caller, a_deed
@@ -195,6 +196,19 @@ async def test_an_enable_outlives_its_command(disabled: System) -> None:
     assert (renewed.mode, renewed.epoch) == (Mode.ENABLED, 3)
     await disabled.obeys(renewed)
     assert await open_causes(disabled) == []
+    assert (await disabled.standing()).changed_by == "ada@example.com"  # whose wish it was
+
+
+@pytest.mark.parametrize("state", [Lifecycle.TERMINATED, Lifecycle.IN_REPAIR_SYSTEM])
+async def test_who_is_gone_or_in_repair_is_not_switched_off_by_itself(
+    disabled: System, state: Lifecycle
+) -> None:
+    await disabled.sql("UPDATE unit SET lifecycle = %s", state)
+
+    await disabled.reports(Mode.ENABLED, 1)
+
+    assert await open_causes(disabled) == [Cause.MODE_DIFFERS]
+    assert await disabled.open_command() is None
 
 
 async def test_an_offline_disable_ends_with_its_command_and_what_was_sent_is_fenced(enabled: System) -> None:
