@@ -220,7 +220,8 @@ class Model:
         """Whether the unit is known to do what is wished: proven, and in accord ever since."""
         proof = next((one for one in self._of_mode() if one.epoch == self.proven), None)
         accord = self.mode == mode == self.desired and self.floor <= self.epoch <= self.given
-        return not self.wished and accord and proof is not None and proof.mode == mode
+        busy = any(one.open for one in self._of_mode())
+        return accord and not busy and proof is not None and proof.mode == mode
 
     def _supersede(self, *states: str, but: Told | None = None) -> None:
         for one in self._of_mode():
