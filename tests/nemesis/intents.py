@@ -92,7 +92,10 @@ def outlive(seed: int, size: Size, tell: Tell) -> Row:
                 agreed = until(lambda: _calm(stack, town, people.accepted, http), CALM_S)
             wrong = _differing(stack, town, people.accepted)
             trial.demand(agreed, f"the system does not come to rest: {_unrest(stack)}")
-            trial.broken += [f"{imei} is {found}, {wanted} is wanted" for imei, found, wanted in wrong]
+            trial.broken += [
+                f"{imei} is {found}, {wanted} is wanted: {_story(stack, imei)}"
+                for imei, found, wanted in wrong
+            ]
         expired = "SELECT count(*) FROM command WHERE mode = 'enabled' AND state = 'expired'"
         trial.figures |= {
             "applied": len(town.applied),
@@ -153,16 +156,25 @@ def _calm(stack: Stack, town: Town, accepted: Sequence[Accepted], http: httpx.Cl
 
 
 def _differing(stack: Stack, town: Town, accepted: Sequence[Accepted]) -> list[tuple[Imei, Mode, Mode]]:
-    """Name the units that do not do what was accepted for them last; nobody's wish is enabled."""
+    """Name the units that do not do what was accepted for them last, as far as anything is known of it."""
     epochs = dict(stack.query("SELECT id::text, epoch FROM command WHERE epoch > 0"))
     newest: dict[Imei, tuple[int, Mode]] = {}
     for one in accepted:
         if one.mode and (epoch := epochs.get(one.command_id)):
             newest[one.imei] = max(newest.get(one.imei, (0, Mode.ENABLED)), (epoch, Mode(one.mode)))
-    wanted = {imei: newest.get(imei, (0, Mode.ENABLED))[1] for imei in town.homes}
     return [
-        (imei, home.mode, wanted[imei]) for imei, home in town.homes.items() if home.mode is not wanted[imei]
+        (imei, town.homes[imei].mode, wanted)
+        for imei, (_, wanted) in newest.items()
+        if town.homes[imei].mode is not wanted
     ]
+
+
+def _story(stack: Stack, imei: Imei) -> object:
+    return stack.query(
+        "SELECT epoch, mode, state, attempt, refusal, origin FROM command"
+        " WHERE unit_id = (SELECT id FROM unit WHERE imei = %s) ORDER BY id",
+        str(imei),
+    )
 
 
 def _unrest(stack: Stack) -> object:
