@@ -8,12 +8,12 @@ from typing import Any, Self
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function, str_schema, to_string_ser_schema
-from stdnum import luhn
 
 from runtime.errors import Invalid
 
 _ECHOED = 60  # characters of what was given that an error repeats
 _FIFTEEN_DIGITS = re.compile(r"[0-9]{15}")
+_DOUBLED = str.maketrans("0123456789", "0246813579")  # and the two digits of a sum added up
 # ASCII, or the long s and the Kelvin sign would pass as letters.
 _LABEL = re.compile(r"(?=.{3,40}\Z)[A-Z0-9]+(?:-[A-Z0-9]+)*", re.IGNORECASE | re.ASCII)
 
@@ -49,7 +49,7 @@ class Imei(Checked):
             raise NotAnImei("An IMEI has fifteen digits.", given=text[:_ECHOED])
         if not digits.strip("0"):
             raise NotAnImei("An IMEI is not all zeros.", given=text[:_ECHOED])
-        if luhn.checksum(digits) != 0:
+        if not _luhn(digits):
             raise NotAnImei("The check digit does not fit.", given=text[:_ECHOED])
         return super().__new__(cls, digits)
 
@@ -57,6 +57,12 @@ class Imei(Checked):
     def partition(self) -> str:  # type: ignore[override]  # the wire's word; no IMEI is ever split
         """The last two digits: they divide the fleet between gateways."""
         return self[-2:]
+
+
+def _luhn(digits: str) -> bool:
+    """Tell whether fifteen digits check; our own, because every topic of a fleet is asked this."""
+    # The digits are added as ASCII: what fifteen times "0" is more, 720, ends in a zero too.
+    return sum((digits[::2] + digits[1::2].translate(_DOUBLED)).encode()) % 10 == 0
 
 
 class SerialNumber(Checked):

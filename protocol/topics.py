@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from protocol.identity import Imei, NotAnImei
 from protocol.reasons import Reason, Unreadable
@@ -26,8 +26,7 @@ class Channel(StrEnum):
 _CHANNELS = {channel.value: channel for channel in Channel}
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Which unit speaks, or is spoken to, and of what."""
 
     imei: Imei

@@ -88,12 +88,10 @@ def judge(evidence: Evidence, expected_interval_s: int, now: datetime) -> Presen
         return Presence(
             state=State.SILENT, reason=Why.ONLY_QUEUED, since=evidence.contact_at, next_expected_at=None
         )
-    # No planned contact, or one at once, is no plan.
-    interval = timedelta(seconds=min(evidence.next_s or expected_interval_s, LONGEST_S))
-    grace = max(GRACE_MIN, interval / GRACE_SHARE)
+    interval, grace = _pace(evidence.next_s, expected_interval_s)
     due_at = alive_at + interval
     late_at = due_at + grace
-    silent_at = max(alive_at + SILENT_INTERVALS * interval, late_at + grace)
+    silent_at = alive_at + silent_after(evidence.next_s, expected_interval_s)
     if now > silent_at:
         state, reason, since = State.SILENT, Why.SILENT_FOR, silent_at
     elif now > late_at:
@@ -101,6 +99,18 @@ def judge(evidence: Evidence, expected_interval_s: int, now: datetime) -> Presen
     else:
         state, reason, since = State.ONLINE, _online_because[evidence.word], alive_at
     return Presence(state=state, reason=reason, since=since, next_expected_at=due_at)
+
+
+def silent_after(next_s: int | None, expected_interval_s: int) -> timedelta:
+    """Tell for how long what came from a unit speaks of now; after that the unit is silent."""
+    interval, grace = _pace(next_s, expected_interval_s)
+    return max(SILENT_INTERVALS * interval, interval + 2 * grace)
+
+
+def _pace(next_s: int | None, expected_interval_s: int) -> tuple[timedelta, timedelta]:
+    """Give the interval to the next contact and its grace; no planned contact, or one at once, is no plan."""
+    interval = timedelta(seconds=min(next_s or expected_interval_s, LONGEST_S))
+    return interval, max(GRACE_MIN, interval / GRACE_SHARE)
 
 
 _online_because = {

@@ -10,8 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import JSONResponse
 
+from api import forecasts
 from api.auth import CanCommand, CanDisable, CanRead
 from api.connection import Transaction
+from api.forecasts import ForecastView
 from api.once import OnlyOnce
 from api.paging import Page, PageQuery, Place, behind, page
 from api.problems import documented
@@ -124,8 +126,9 @@ class OrderedView(CommandView):
 
 
 class CommandStory(CommandView):
-    """One command and everything that happened to it, oldest first."""
+    """One command and everything that happened to it, oldest first; a forecast while it is under way."""
 
+    forecast: ForecastView | None
     events: list[EventView]
 
 
@@ -180,7 +183,8 @@ async def show_command(command_id: UUID, caller: CanRead, conn: Transaction) -> 
     """Show one command with its events."""
     command, unit = await _within(conn, command_id, caller)
     events = [EventView.of(event) for event in await ledger.events(conn, command_id)]
-    return CommandStory.of(command, unit, events=events)
+    forecast = await forecasts.of_command(conn, command, unit)
+    return CommandStory.of(command, unit, forecast=forecast, events=events)
 
 
 @router.post(

@@ -9,7 +9,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 
+from api import beliefs
 from api.auth import CanRead
+from api.beliefs import BeliefView
 from api.connection import Transaction
 from api.paging import Page, PageQuery, Place, behind, page
 from api.problems import documented
@@ -129,11 +131,19 @@ class UnitView(Shape):
     presence: PresenceView
     clock: ClockView
     reported: Reported | None
+    belief: BeliefView
     alerts: list[Kind]
     suspected_clone: bool
 
     @classmethod
-    def of(cls, unit: Unit, standing: Standing, told: Status | None, alerts: Sequence[Kind]) -> Self:
+    def of(
+        cls,
+        unit: Unit,
+        standing: Standing,
+        told: Status | None,
+        belief: BeliefView,
+        alerts: Sequence[Kind],
+    ) -> Self:
         """Show a unit."""
         return cls(
             imei=unit.imei,
@@ -153,6 +163,7 @@ class UnitView(Shape):
             presence=PresenceView.of(told.present(unit.expected_interval_s) if told else presence.NEVER),
             clock=ClockView.of(told.clock if told else clocks.UNKNOWN),
             reported=Reported.of(told),
+            belief=belief,
             alerts=list(alerts),
             suspected_clone=Kind.TWO_UNITS in alerts,
         )
@@ -188,6 +199,8 @@ async def views(conn: Connection, found: Sequence[Unit]) -> list[UnitView]:
     standings = await ledger.standings(conn, ids)
     told = await status.of_units(conn, ids)
     raised = await alerts.open_kinds(conn, ids)
+    believed = await beliefs.of_units(conn, found, told, raised)
     return [
-        UnitView.of(unit, standings[unit.id], told.get(unit.id), raised.get(unit.id, ())) for unit in found
+        UnitView.of(unit, standings[unit.id], told.get(unit.id), believed[unit.id], raised.get(unit.id, ()))
+        for unit in found
     ]

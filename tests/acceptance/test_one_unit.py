@@ -101,11 +101,22 @@ def confirmed(operator: Operator, command: Any) -> bool:
     return bool(operator.get(f"/v1/commands/{command['id']}")["state"] == "confirmed")
 
 
+def believed(operator: Operator) -> tuple[str, str]:
+    """Give what is believed of the unit's output, and why."""
+    belief = operator.unit()["belief"]
+    return belief["state"], belief["reason"]
+
+
+def waits_for(operator: Operator, command: Any) -> str:
+    """Give what a command waits for, while it is under way."""
+    return str((operator.get(f"/v1/commands/{command['id']}")["forecast"] or {}).get("waits_for"))
+
+
 def test_its_first_heartbeat_is_stored_and_it_is_listed_under_its_serial(
     unit: IndependentUnit, operator: Operator
 ) -> None:
     """S1.1-S1.8, S1.11."""
-    unit.heartbeat(readings={"battery_v": 12.81, "humidity": 40}, fw="2.4.1", note="kept")
+    unit.heartbeat(readings={"battery_v": 12.81, "humidity": 40}, fw="2.4.1", note="kept", output=True)
 
     assert until(lambda: operator.unit()["reported"] is not None, 10)
 
@@ -116,6 +127,7 @@ def test_its_first_heartbeat_is_stored_and_it_is_listed_under_its_serial(
     assert shown["control_unit"] == f"{IMEI} {SERIAL}"
     assert (shown["enable_status"], shown["od_confirmed"], shown["lifecycle"]) == ("enabled", "no", "STORED")
     assert shown["presence"]["state"] == "online"
+    assert believed(operator) == ("on", "reported_output")
     assert (beat["boot"], beat["seq"], beat["mode"]) == (1, 1, "enabled")
     assert beat["readings"] == pytest.approx({"battery_v": 12.81, "humidity": 40})
 
@@ -141,17 +153,23 @@ def test_it_is_switched_off_and_pending_until_its_own_heartbeat_proves_it(
     assert answer.status_code == 202
     command = answer.json()
     assert until(lambda: len(unit.received) == 1, 10), "the command did not reach the unit"
+    assert until(lambda: waits_for(admin, command) == "ack", 10)
+    assert believed(admin) == ("unknown", "unproven"), "it may have obeyed, or not"
     pending = admin.unit()
     assert (pending["enable_status"], pending["od_confirmed"]) == ("pending_offline_disabled", "no")
 
     unit.obey(unit.received[0])
     assert until(lambda: admin.get(f"/v1/commands/{command['id']}")["state"] == "acknowledged", 10)
     assert admin.unit()["enable_status"] == "pending_offline_disabled"
-    unit.heartbeat()
+    assert believed(admin) == ("probably_off", "acknowledged")
+    assert waits_for(admin, command) == "report"
+    unit.heartbeat(output=False)
 
     assert until(lambda: confirmed(admin, command), 10)
     done = admin.unit()
     story = admin.get(f"/v1/commands/{command['id']}")
+    assert believed(admin) == ("off", "reported_output")
+    assert story["forecast"] is None
     assert (done["enable_status"], done["od_confirmed"]) == ("offline_disabled", "yes")
     assert done["enable_status_changed_by"] == "admin@example.com"
     assert done["enable_status_changed_at"] == story["finished_at"]
@@ -159,9 +177,12 @@ def test_it_is_switched_off_and_pending_until_its_own_heartbeat_proves_it(
 
 
 def test_a_unit_that_is_off_cannot_be_switched_off_again(unit: IndependentUnit, admin: Operator) -> None:
-    """S1.17: refused in every status but Enabled, and the answer names it."""
-    refused = admin.order(SERIAL, kind="set_mode", mode="offline_disabled", reason="again")
+    """S1.17: refused in every status but Enabled, and the answer names it; the same wish is no second one."""
+    wish = {"kind": "set_mode", "mode": "offline_disabled", "reason": "again"}
+    same = admin.order(SERIAL, **wish)
+    refused = admin.order(SERIAL, **wish, after_s=86_400)
 
+    assert (same.status_code, same.json()["new"], same.json()["state"]) == (200, False, "confirmed")
     assert (refused.status_code, refused.json()["enable_status"]) == (409, "offline_disabled")
     assert unit.mode == "offline_disabled"
 

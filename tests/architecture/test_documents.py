@@ -12,9 +12,12 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from commands.belief import Ground, Power
+from commands.forecast import Outlook, WaitsFor
 from commands.states import State
 from deploy import documents
 from protocol.reasons import Reason
+from telemetry.rhythm import Basis
 from tests.architecture.test_floors import ROOMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +109,13 @@ def test_every_state_of_a_command_is_explained() -> None:
     text = _text(ROOT / "docs/commands.md")
 
     assert [state for state in State if f"| `{state}` |" not in text] == []
+
+
+@pytest.mark.parametrize("words", [Power, Ground, WaitsFor, Outlook, Basis])
+def test_every_word_of_a_belief_and_of_a_forecast_is_explained(words: Iterable[str]) -> None:
+    text = _text(ROOT / "docs/commands.md")
+
+    assert [word for word in words if f"`{word}`" not in text] == []
 
 
 def test_reasons_that_are_never_given_are_told_as_such() -> None:

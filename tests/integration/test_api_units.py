@@ -54,6 +54,13 @@ async def test_a_unit_that_never_spoke_is_shown_with_what_is_known(here: Site) -
         "presence": {"state": "never", "reason": "never_heard", "since": None, "next_expected_at": None},
         "clock": {"state": "unknown", "skew_s": None},
         "reported": None,
+        "belief": {
+            "state": "unknown",
+            "reason": "never_reported",
+            "since": None,
+            "age_s": None,
+            "locks_at": None,
+        },
         "alerts": [],
         "suspected_clone": False,
     }
