@@ -19,7 +19,7 @@ from tests.nemesis.verdict import Trial
 
 UNITS = {Size.SHORT: 60, Size.FULL: 1_000}
 PRESENT = 0.7
-COMMANDS = {Size.SHORT: 250, Size.FULL: 10_000}
+COMMANDS = {Size.SHORT: 150, Size.FULL: 10_000}
 THINK_S = {Size.SHORT: 0.05, Size.FULL: 0.02}
 PEOPLE = 2
 INTERVAL_S = 2

@@ -30,7 +30,7 @@ from tests.nemesis.watching import drained
 INTRUDER = "intruder"
 ACCESS = f"\nuser {INTRUDER}\ntopic readwrite scu/v1/+/+/command\n"
 UNITS = 4
-FORGED = {Size.SHORT: 1_500, Size.FULL: 40_000}
+FORGED = {Size.SHORT: 800, Size.FULL: 40_000}
 WISHES: Sequence[dict[str, Any]] = (
     {"kind": "set_mode", "mode": "offline_disabled"},
     {"kind": "set_mode", "mode": "enabled"},

@@ -36,7 +36,7 @@ from tests.nemesis.rows import Row, Size, Tell
 from tests.nemesis.verdict import Trial
 from tests.nemesis.wishes import BELIEVED, OFF, ON, PING, Model, Told
 
-STORIES = {Size.SHORT: 15, Size.FULL: 2_000}
+STORIES = {Size.SHORT: 10, Size.FULL: 2_000}
 STEPS = {Size.SHORT: 25, Size.FULL: 60}
 LANES = 6
 """Pairs that are tried at once; each lane has partitions of its own."""
@@ -130,6 +130,10 @@ async def _approve_own(story: Story, place: int) -> tuple[str, str]:
     return expected, await story.real.approve(place, themselves=True)
 
 
+async def _dismiss(story: Story, _place: int) -> tuple[str, str]:
+    return story.model.dismiss(), await story.real.dismiss()
+
+
 async def _claim(story: Story, _place: int) -> tuple[str, str]:
     return story.model.claim(), await story.real.claim()
 
@@ -162,6 +166,7 @@ EVENTS: Mapping[str, Event] = {
     "cancel": _cancel,
     "approve": _approve,
     "approve one's own": _approve_own,
+    "drifts dismissed": _dismiss,
     "claim": _claim,
     "published": _settle("taken"),
     "nobody listened": _settle("unheard"),

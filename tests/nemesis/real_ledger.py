@@ -10,9 +10,10 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from commands import ledger
+from commands import drift, ledger
 from commands.dispatcher import Dispatcher, Published, Sending
 from commands.docket import Command
+from commands.drift import Resolution
 from commands.observe import Acked, Reported, observe
 from commands.policy import Wish
 from commands.reaper import Reaper
@@ -116,6 +117,14 @@ class RealLedger:
                 await ledger.approve(conn, self.unit, self.ids[place], deed, DEADLINES)
         except (Conflict, Forbidden) as refused:
             return type(refused).__name__
+        return "done"
+
+    async def dismiss(self) -> str:
+        """Close every drift that is open."""
+        async with self.pool.transaction() as conn:
+            for found in await drift.of_unit(conn, self.unit.id, limit=100):
+                if found.closed_at is None:
+                    await drift.close(conn, found, Resolution.DISMISSED, a_deed())
         return "done"
 
     async def claim(self) -> str:

@@ -50,6 +50,7 @@ class Drift:
     open: bool = True
     sendings: int = 0
     given_up: bool = False
+    dismissed: bool = False
 
 
 @dataclass
@@ -139,6 +140,13 @@ class Model:
             return "NotEnabled"
         self._supersede(but=one)
         one.state, one.epoch = "queued", self._next()
+        return "done"
+
+    def dismiss(self) -> str:
+        """Have looked at every contradiction that is open; the next of its kind is a new one."""
+        for drift in self.drifts.values():
+            drift.dismissed = drift.dismissed or drift.open
+            drift.open = False
         return "done"
 
     # -- what the gateway does
@@ -249,7 +257,9 @@ class Model:
         if busy and cause not in SUSPICIOUS:
             return
         self.given = max(self.given, epoch if epoch <= BELIEVED else 0)
-        drift = self.drifts.setdefault(cause, Drift())
+        drift = self.drifts.get(cause)
+        if drift is None or drift.dismissed:
+            drift = self.drifts[cause] = Drift()
         drift.open = True
         if busy or drift.given_up or self.desired is None:
             return
