@@ -144,7 +144,7 @@ def _settings(server: Addressed, name: str) -> Database:
     )
 
 
-def _create(server: Addressed, name: str, template: str = "template1") -> None:
+def _create(server: Addressed, name: str, template: str = "template0") -> None:
     _administer(
         server,
         sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
