@@ -42,6 +42,9 @@ GRACE_S = 10.0
 REPORTED_S = 60.0
 FAULTS = ("--reboot", "0.01", "--away", "0.01", "--duplicate", "0.1", "--lose", "0.02", "--refuse", "0.1")
 UNFINISHED = "SELECT count(*) FROM command WHERE finished_at IS NULL"
+LEFT = f"{UNFINISHED} AND (origin = 'person' OR expires_at < now() - make_interval(secs => {GRACE_S}))"
+"""Of what people ordered everything is to end; what is sent again because of it may be younger."""
+
 REPORTING = "SELECT count(*) FROM unit_status WHERE mode IS NOT NULL"
 
 
@@ -68,8 +71,8 @@ def named(seed: int, size: Size, tell: Tell) -> Row:
             while len(people.commands) < COMMANDS[size]:
                 time.sleep(trial.dice.uniform(*BETWEEN_S[size]))  # the moment of the harm is the experiment
                 tell(f"{harm.strike()}: {len(people.commands):,} commands")
-        ended = until(lambda: stack.query(UNFINISHED) == [(0,)], max(LIVES_S.values()) + GRACE_S)
-        [(unfinished,)] = stack.query(UNFINISHED)
+        ended = until(lambda: stack.query(LEFT) == [(0,)], max(LIVES_S.values()) + GRACE_S)
+        [(unfinished,)] = stack.query(LEFT)
         trial.demand(ended, f"{unfinished} commands are unfinished after expiry and grace")
         trial.demand(fleet.end() == 0, f"the fleet failed: {fleet.last_words()}")
         states = dict(stack.query("SELECT state, count(*) FROM command GROUP BY state"))

@@ -76,7 +76,10 @@ class Home:
     async def live(self) -> None:
         """Be connected and report whenever nothing prevents it, until cancelled."""
         while True:
-            if self._link is None and (self._town.calm or time.monotonic() >= self.away_until):
+            away = not self._town.calm and time.monotonic() < self.away_until
+            if away:
+                self._cut()
+            elif self._link is None:
                 await self._connect()
             if self._link and self._link.stands:
                 self._report()
@@ -143,7 +146,6 @@ class Home:
             self._reboot()
         elif self._strikes(LEAVES):
             self.away_until = time.monotonic() + self._dice.uniform(*AWAY_S)
-            self._cut()
         elif self._strikes(FORGETS):
             self._forget()
 

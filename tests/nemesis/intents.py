@@ -20,7 +20,7 @@ from simulator.link import Endpoint
 from simulator.roster import imeis as roster
 from tests.acceptance.stack import Stack
 from tests.nemesis import endings
-from tests.nemesis.endings import Harm
+from tests.nemesis.endings import REPORTING, UNFINISHED, Harm
 from tests.nemesis.ground import BROKER_URL, Ground, laid
 from tests.nemesis.homes import Town
 from tests.nemesis.operators import Accepted, Operators
@@ -48,8 +48,6 @@ DEADLINES: Mapping[str, str] = {
     "HELIOGRAPH_COMMAND_DRIFT_SENDINGS": "1000",
 }
 """An enable expires before who is gone comes back; an offline-disable never does."""
-
-REPORTING = "SELECT count(*) FROM unit_status WHERE mode IS NOT NULL"
 
 
 def outlive(seed: int, size: Size, tell: Tell) -> Row:
@@ -152,7 +150,7 @@ def _calm(stack: Stack, town: Town, accepted: Sequence[Accepted], http: httpx.Cl
             headers={"Idempotency-Key": str(uuid4())},
         )
         assert answer.status_code in {200, 409}, answer.text
-    return stack.query(endings.UNFINISHED) == [(0,)] and not _differing(stack, town, accepted)
+    return stack.query(UNFINISHED) == [(0,)] and not _differing(stack, town, accepted)
 
 
 def _differing(stack: Stack, town: Town, accepted: Sequence[Accepted]) -> list[tuple[Imei, Mode, Mode]]:

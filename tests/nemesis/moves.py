@@ -36,8 +36,8 @@ from tests.nemesis.rows import Row, Size, Tell
 from tests.nemesis.verdict import Trial
 from tests.nemesis.wishes import BELIEVED, OFF, ON, PING, Model, Told
 
-STORIES = {Size.SHORT: 10, Size.FULL: 2_000}
-STEPS = {Size.SHORT: 25, Size.FULL: 60}
+STORIES = {Size.SHORT: 10, Size.FULL: 400}
+STEPS = {Size.SHORT: 25, Size.FULL: 50}
 LANES = 6
 """Pairs that are tried at once; each lane has partitions of its own."""
 

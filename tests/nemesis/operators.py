@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
@@ -13,13 +12,13 @@ from uuid import uuid4
 import httpx
 
 from protocol.identity import Imei
-from runtime.errors import Unavailable
+from runtime.errors import Conflict, Unavailable
 
 ANSWER_S = 30.0
 AGAIN_S = 0.1
 AT_REST_S = 60.0
 ACCEPTED = frozenset({200, 202})
-REFUSED = frozenset({409})
+REFUSED = httpx.codes.CONFLICT
 """A unit that is not enabled, or is to be, cannot be disabled."""
 
 ON: dict[str, Any] = {"kind": "set_mode", "mode": "enabled"}
@@ -29,6 +28,10 @@ PING: dict[str, Any] = {"kind": "ping"}
 
 class NotAtRest(Unavailable):
     """A call under way does not come to its end."""
+
+
+class OddAnswer(Conflict):
+    """The API answered what it should not."""
 
 
 class Accepted(NamedTuple):
@@ -47,7 +50,7 @@ class Operators:
     ) -> None:
         self._api = api
         self._imeis = imeis
-        self._dice = dice
+        self._dice = random.Random(dice.random())  # noqa: S311 - seeded, not secret
         self._think_s = think_s
         self._over, self._free = threading.Event(), threading.Event()
         self._free.set()
@@ -56,9 +59,8 @@ class Operators:
             threading.Thread(target=self._work, args=(token, calling), daemon=True)
             for token, calling in zip(tokens, self._calling, strict=True)
         ]
+        self._failed: BaseException | None = None
         self.accepted: list[Accepted] = []
-        self.refused: Counter[int] = Counter()
-        """Answers of other kinds, by their status."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -73,7 +75,9 @@ class Operators:
 
     @property
     def commands(self) -> set[str]:
-        """The commands that were accepted, each once."""
+        """The commands that were accepted, each once; raises what an operator stumbled over."""
+        if self._failed:
+            raise self._failed
         return {one.command_id for one in tuple(self.accepted)}
 
     @contextmanager
@@ -92,11 +96,14 @@ class Operators:
 
     def _work(self, token: str, calling: threading.Lock) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=self._api, headers=headers, timeout=ANSWER_S) as http:
-            while not self._over.wait(self._think_s):
-                self._free.wait()
-                with calling:
-                    self._order(http)
+        try:
+            with httpx.Client(base_url=self._api, headers=headers, timeout=ANSWER_S) as http:
+                while not self._over.wait(self._think_s):
+                    self._free.wait()
+                    with calling:
+                        self._order(http)
+        except BaseException as error:  # noqa: BLE001 - told to whoever asks for the commands
+            self._failed = error
 
     def _order(self, http: httpx.Client) -> None:
         """Order something, and try again under the same key until there is an answer."""
@@ -107,7 +114,8 @@ class Operators:
             if answer.status_code in ACCEPTED:
                 self.accepted.append(Accepted(imei, wish.get("mode"), answer.json()["id"]))
                 return
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                self.refused[answer.status_code] += 1
+            if answer.status_code == REFUSED:
                 return
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                raise OddAnswer("An order was answered strangely.", answer=answer.text)
             self._over.wait(AGAIN_S)
