@@ -14,7 +14,7 @@ READY := $(VENV)/ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-timescale test-faults fuzz demo bench documents
+.PHONY: help setup check test test-timescale test-faults fuzz demo scenarios bench documents
 
 help: ## list these words
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r word meaning; do printf '%-16s %s\n' "$$word" "$$meaning"; done
@@ -39,6 +39,9 @@ fuzz: $(READY) ## search for a message that breaks the reading of messages (need
 
 demo: $(READY) ## the whole system with a simulated fleet (UNITS=50 GATEWAYS=2 DURATION=30 JSON=out.json)
 	$(RUN) -m deploy.local demo --units $(UNITS) --gateways $(GATEWAYS) $(if $(DURATION),--duration $(DURATION)) $(if $(JSON),--json $(JSON))
+
+scenarios: $(READY) ## play faults against a system of their own (ONLY="lying-ack cloned")
+	$(RUN) -m deploy.local scenarios $(ONLY)
 
 bench: $(READY) ## measure, beside the baselines (ONLY=ingest)
 	$(RUN) -m bench $(ONLY)

@@ -22,6 +22,9 @@ from protocol.reasons import Reason
 from registry import lifecycle
 from runtime.__main__ import variables
 from runtime.settings import Commands
+from simulator import scenario
+from simulator.faults import Fault
+from simulator.invariants import INVARIANTS
 from telemetry import missing
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -122,15 +125,40 @@ def trials_table() -> str:
     return _table(("", *measured.ENGINES), reliability.circumstances())
 
 
+def scenarios_table() -> str:
+    """Tell every scenario that comes with the simulator."""
+    return _table(
+        ("scenario", "what happens"), ((f"`{each.name}`", each.line) for each in scenario.catalogue())
+    )
+
+
+def faults_table() -> str:
+    """Tell what a simulated unit can do wrong with commands."""
+    return _table(
+        ("fault", "lasts", "what goes wrong"), ((f"`{each}`", each.span, each.meaning) for each in Fault)
+    )
+
+
+def invariants_table() -> str:
+    """Tell what is held against every scenario."""
+    return _table(
+        ("invariant", "what must hold"),
+        ((f"`{name}`", check.__doc__ or "") for name, check in INVARIANTS.items()),
+    )
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "circumstances": circumstances_table,
     "deadlines": partial(settings_table, Commands.__name__),
+    "faults": faults_table,
+    "invariants": invariants_table,
     "lifecycle": lifecycle_table,
     "metrics": metrics_table,
     "performance": performance_table,
     "profile": profile_table,
     "reasons": reasons_table,
     "reliability": reliability_table,
+    "scenarios": scenarios_table,
     "settings": settings_table,
     "states": state_drawing,
     "trials": trials_table,

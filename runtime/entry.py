@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from runtime.errors import HeliographError
+
+E = TypeVar("E", bound=BaseException)
 
 
 def enter(app: Callable[[], object]) -> None:
@@ -14,7 +17,7 @@ def enter(app: Callable[[], object]) -> None:
     try:
         app()
     except* HeliographError as failed:
-        told = list(dict.fromkeys(str(error) for error in _leaves(failed)))
+        told = list(dict.fromkeys(str(error) for error in leaves(failed)))
     # Outside the handler: an exit from within it would leave as a group, with its stack.
     if told:
         for line in told:
@@ -22,9 +25,10 @@ def enter(app: Callable[[], object]) -> None:
         sys.exit(1)
 
 
-def _leaves(group: BaseExceptionGroup[HeliographError]) -> Iterator[HeliographError]:
+def leaves(group: BaseExceptionGroup[E]) -> Iterator[E]:
+    """Give the errors themselves, however deep their groups lie in one another."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error

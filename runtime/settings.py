@@ -29,6 +29,7 @@ PREFIX = "HELIOGRAPH_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 MASTER_SECRET_BYTES = 32
 CENTURY_DAYS = 36_500
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class BadSetting(Invalid):
@@ -53,8 +54,17 @@ def _broker_url(text: str) -> str:
         raise ValueError("write it as mqtt://host:port, or mqtts://host:port for TLS")
     if parts.username or parts.password:
         raise ValueError("logins have settings of their own and do not belong into the address")
-    if parts.scheme == "mqtt" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+    if parts.scheme == "mqtt" and parts.hostname not in LOOPBACK:
         raise ValueError("plain TCP is for loopback only; use mqtts://")
+    return text
+
+
+def _api_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("write it as https://host:port")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("plain HTTP is for loopback only, for a token goes with it; use https://")
     return text
 
 
@@ -275,7 +285,33 @@ class Health(Settings):
     )
 
 
-CONCERNS: tuple[type[Settings], ...] = (Database, Broker, Gateway, Keeping, Commands, Keys, Http, Health)
+class Operator(Settings):
+    """How a program goes in at the API, as scenarios do."""
+
+    api_url: Annotated[str, AfterValidator(_api_url)] = Field(
+        default="http://127.0.0.1:8080",
+        description="where the API answers: https://host:port, or http:// on loopback",
+    )
+    api_token: SecretStr = Field(
+        min_length=1,
+        description="API token of an administrator, as `python -m registry token issue` shows it",
+    )
+    approver_token: SecretStr | None = Field(
+        default=None, description="API token of a second administrator, who approves what the first may not"
+    )
+
+
+CONCERNS: tuple[type[Settings], ...] = (
+    Database,
+    Broker,
+    Gateway,
+    Keeping,
+    Commands,
+    Keys,
+    Http,
+    Health,
+    Operator,
+)
 
 S = TypeVar("S", bound=Settings)
 
@@ -288,6 +324,8 @@ def read(kind: type[S]) -> S:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
         name = name if name.startswith(PREFIX) else PREFIX + name
+        field = kind.model_fields.get(name.removeprefix(PREFIX).lower())
+        meaning = f" ({field.description})" if field else ""
         raise BadSetting(
-            f"{name}: {first['msg']}. `python -m runtime settings` lists them.", setting=name
+            f"{name}: {first['msg']}{meaning}. `python -m runtime settings` lists them.", setting=name
         ) from None

@@ -1,4 +1,4 @@
-"""`python -m simulator`: run a fleet of simulated units, or list them for the registry."""
+"""`python -m simulator`: run a fleet of simulated units, list them for the registry, play scenarios."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,18 +18,28 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from protocol.identity import Imei
 from runtime import logs
+from runtime.entry import leaves
 from runtime.errors import Conflict, HeliographError
 from runtime.services import pause, together
-from runtime.settings import Broker, Keys, read
+from runtime.settings import Broker, Keys, Operator, read
 from simulator import roster as rosters
+from simulator import scenario
+from simulator.backend import Backend
+from simulator.casting import ROSTER_SEED, ROSTER_UNITS
+from simulator.faults import Fault
 from simulator.fleet import Fleet
-from simulator.ledger import Ledger
+from simulator.ledger import Ledger, Truth
 from simulator.link import Endpoint
 from simulator.memory import Memories
 from simulator.plan import Faults, Plan, Tally
+from simulator.playbill import Teller, faults_table, invariants_table, scenarios_table
+from simulator.scenario import Scenario
+from simulator.stage import Outcome, Place, play
 
 KEY_GENERATION = 1
+CANNOT_BE_PLAYED = 2
 _OTHER_FILES = 100  # descriptors beside one socket per unit
 _LIVE_S, _LOG_S = 0.5, 5.0
 
@@ -74,6 +84,7 @@ def fleet(  # noqa: PLR0913 - each is an option of the command line
     duplicate: Annotated[float, _rate("a heartbeat is published twice")] = 0.0,
     lose: Annotated[float, _rate("a heartbeat is counted and never published")] = 0.0,
     refuse: Annotated[float, _rate("a mode command is refused as `hardware`")] = 0.0,
+    mishandle: Annotated[float, _rate("a mode command is mishandled, see `faults`")] = 0.0,
     wake: Annotated[
         bool, typer.Option("--wake/--stay", help="connect for each heartbeat, or stay connected")
     ] = False,
@@ -81,7 +92,9 @@ def fleet(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Run units until told to stop; exit code 1 if none of them could ever connect."""
     logs.configure("simulator")
-    faults = Faults(reboot=reboot, away=away, duplicate=duplicate, lose=lose, refuse=refuse)
+    faults = Faults(
+        reboot=reboot, away=away, duplicate=duplicate, lose=lose, refuse=refuse, mishandle=mishandle
+    )
     plan = Plan(units=units, interval_s=interval, seed=seed, faults=faults, wake=wake)
     with _told_to_people():
         _allow_sockets(units)
@@ -89,6 +102,80 @@ def fleet(  # noqa: PLR0913 - each is an option of the command line
     print(json.dumps(asdict(tally)) if as_json else _line(tally))
     if not tally.ever_connected:
         raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="scenarios by name, or paths of files of your own")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="play all that come with the simulator")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="list scenarios and invariants")] = False,
+    roster: Annotated[
+        Path | None, typer.Option(help="CSV of enrolled units to play with; else that of the seed")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the roster")] = ROSTER_SEED,
+    patience: Annotated[float, typer.Option(min=1.0, help="seconds that each step may take")] = 60.0,
+    ledger: Annotated[Path | None, typer.Option(help="append the ground truth here, as JSON lines")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print what came of it as JSON")] = False,
+) -> None:
+    """Play scenarios against a running system: exit 0, or 1 with the invariant that is broken.
+
+    Exit 2 when one cannot be played: the system is away, a token is missing, no unit is at rest.
+    """
+    if listing:
+        return _list(as_json=as_json)
+    if not names and not every:
+        raise typer.BadParameter("Name a scenario, or --all; --list lists them.")
+    logs.configure("simulator")
+    teller = Teller(Console(stderr=True))
+    with _told_to_people(CANNOT_BE_PLAYED), Truth(ledger) as truth:
+        scenarios = [*map(scenario.named, names or ()), *(scenario.catalogue() if every else ())]
+        place = _place(rosters.read(roster) if roster else rosters.imeis(ROSTER_UNITS, seed), patience, truth)
+        outcomes = [_play(each, place, teller) for each in scenarios]
+    if as_json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes], ensure_ascii=False))
+    raise typer.Exit(0 if all(outcome.holds for outcome in outcomes) else 1)
+
+
+@app.command()
+def faults(*, as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """List what can go wrong with commands, as scenarios name it."""
+    if as_json:
+        print(json.dumps([{"fault": each, "span": each.span, "meaning": each.meaning} for each in Fault]))
+    else:
+        Console().print(faults_table())
+
+
+def _list(*, as_json: bool) -> None:
+    known = scenario.catalogue()
+    if as_json:
+        print(json.dumps({each.name: each.line for each in known}, ensure_ascii=False))
+        return
+    Console().print(scenarios_table(known), invariants_table())
+
+
+def _place(roster: Sequence[Imei], patience_s: float, truth: Truth) -> Place:
+    operator = read(Operator)
+    return Place(
+        backend=Backend.of(operator),
+        approver=Backend.second(operator),
+        endpoint=Endpoint.of(read(Broker)),
+        master=read(Keys).master(KEY_GENERATION),
+        roster=roster,
+        patience_s=patience_s,
+        ledger=truth,
+    )
+
+
+def _play(each: Scenario, place: Place, teller: Teller) -> Outcome:
+    with teller.telling(each):
+        outcome = asyncio.run(play(each, place, teller))
+        if outcome.holds:
+            teller.done()
+    teller.result(outcome)
+    return outcome
 
 
 async def _run(plan: Plan, ledger: Path | None, state: Path | None, duration: float | None) -> Tally:
@@ -143,15 +230,17 @@ def _allow_sockets(units: int) -> None:
 
 
 @contextmanager
-def _told_to_people() -> Iterator[None]:
+def _told_to_people(code: int = 1) -> Iterator[None]:
+    told: list[str] = []
     try:
         yield
-    except HeliographError as error:
-        typer.echo(error.message, err=True)
-        raise typer.Exit(1) from error
-    except OSError as error:  # a file that cannot be read or written; it names itself
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+    except* HeliographError as errors:
+        told = [error.message for error in leaves(errors)]
+    except* OSError as errors:  # a file that cannot be read or written; it names itself
+        told = [str(error) for error in leaves(errors)]
+    if told:
+        typer.echo("\n".join(dict.fromkeys(told)), err=True)
+        raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from simulator.ledger import Ledger
 from simulator.link import Endpoint
 from simulator.memory import Memories, Memory
 from simulator.plan import Plan, Tally
+from simulator.rogue import Rogue
 from simulator.roster import imeis
 from simulator.station import Field, Station
 from simulator.unit import Unit
@@ -48,8 +49,8 @@ class Fleet:
             tally=self.tally,
             opening=asyncio.Semaphore(_CONNECTING),
         )
-        self._stations = [
-            Station(_unit(memory, plan, master), password(master, memory.imei), field)
+        self.stations = [
+            Rogue(_unit(memory, plan, master), password(master, memory.imei), field)
             for memory in memories.start(imeis(plan.units, plan.seed))
         ]
 
@@ -58,11 +59,11 @@ class Fleet:
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
         try:
             async with asyncio.TaskGroup() as group:
-                lives = [group.create_task(station.live()) for station in self._stations]
+                lives = [group.create_task(station.live()) for station in self.stations]
                 tick = 0
                 while not (await pause(stop, _TICK_S) or self._failure):
                     tick += 1
-                    self._tend(self._stations[tick % _SLICES :: _SLICES])
+                    self._tend(self.stations[tick % _SLICES :: _SLICES])
                 for life in lives:
                     life.cancel()
         finally:
@@ -81,7 +82,7 @@ class Fleet:
         self._failure = context.get("exception") or self._failure
 
     async def _end(self) -> None:
-        goodbyes = [asyncio.create_task(station.goodbye()) for station in self._stations]
+        goodbyes = [asyncio.create_task(station.goodbye()) for station in self.stations]
         if goodbyes:
             patience = GOODBYE_S + GOODBYE_PER_UNIT_S * len(goodbyes)
             _, late = await asyncio.wait(goodbyes, timeout=patience)
@@ -90,7 +91,7 @@ class Fleet:
             await asyncio.gather(*goodbyes, return_exceptions=True)
             if late:
                 log.warning("goodbyes_cut", units=len(late), after_s=patience)
-        for station in self._stations:
+        for station in self.stations:
             station.abandon()
         self._ledger.flush()
         self._memories.rewrite()

@@ -46,6 +46,7 @@ class Ledger:
         self.unit(
             f"command_{what}",
             memory,
+            life=memory.life,
             command_id=str(command.id),
             attempt=command.attempt,
             kind=command.kind,
@@ -54,10 +55,10 @@ class Ledger:
             **facts,
         )
 
-    def answer(self, memory: Memory, command: Command, ack: Ack) -> None:
-        """Record what the unit did with a command."""
+    def answer(self, memory: Memory, command: Command, ack: Ack, *, changed: bool) -> None:
+        """Record what the unit did with a command; `changed` is false for one that it had applied before."""
         if ack.result is AckResult.APPLIED:
-            self.command("applied", memory, command)
+            self.command("applied", memory, command, changed=changed)
         else:
             self.command("refused", memory, command, reason=ack.reason)
 
@@ -71,3 +72,16 @@ class Ledger:
         """Hand the buffered lines to the system."""
         if self._file:
             self._file.flush()
+
+
+class Truth(Ledger):
+    """A ledger that can also be read while it is written."""
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path)
+        self.lines: list[dict[str, Any]] = []
+
+    def unit(self, event: str, memory: Memory, **facts: Any) -> None:
+        """Record what happened to a unit, and keep it at hand."""
+        super().unit(event, memory, **facts)
+        self.lines.append({"event": event, "imei": memory.imei, **facts})

@@ -37,6 +37,11 @@ class Memory:
     charge: float | None = None
     energy_wh: float = 0.0
 
+    def forget(self) -> None:
+        """Be as new, but for the meters: what wire.md forbids a factory reset to do."""
+        self.life, self.boot, self.epoch = new_life(), 0, 0
+        self.mode, self.after_s, self.power = Mode.ENABLED, 0, True
+
 
 class Memories:
     """The memories of a fleet; without a file every run is a first run with new lives."""
@@ -48,7 +53,7 @@ class Memories:
 
     def start(self, imeis: Iterable[Imei]) -> list[Memory]:
         """Count one more boot for each of these units and write that down before any of them speaks."""
-        memories = [self._known.setdefault(imei, Memory(imei=imei, life=_new_life())) for imei in imeis]
+        memories = [self._known.setdefault(imei, Memory(imei=imei, life=new_life())) for imei in imeis]
         for memory in memories:
             memory.boot += 1
         self.rewrite()
@@ -80,7 +85,8 @@ class Memories:
             self._journal = None
 
 
-def _new_life() -> int:
+def new_life() -> int:
+    """Draw the number that tells a new memory from an older one."""
     return secrets.randbits(32) or 1
 
 

@@ -9,13 +9,14 @@ from simulator.dice import chance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Probabilities: per heartbeat, `refuse` per mode command."""
+    """Probabilities: per heartbeat; `refuse` and `mishandle` per mode command."""
 
     reboot: float = 0.0  # loses power right after the heartbeat
     away: float = 0.0  # loses its network for some intervals
     duplicate: float = 0.0  # publishes the heartbeat twice
     lose: float = 0.0  # counts the heartbeat and never publishes it
     refuse: float = 0.0  # cannot move its load switch
+    mishandle: float = 0.0  # treats it wrongly, in one of the ways of `faults.MISHANDLINGS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from io import StringIO
+from pathlib import Path
 
 from stdnum import luhn
 
-from protocol.identity import Imei, SerialNumber
+from protocol.identity import Imei, NotAnImei, SerialNumber
 from runtime.errors import Invalid
 from simulator.dice import chance
 
@@ -16,6 +17,10 @@ LARGEST_FLEET = 1_000_000  # the numbers under one type allocation code
 _STRIDE = 618_033  # has no factor in common with the fleet above: every number comes once, far from the last
 _PRODUCTS = ("Hub2", "Home2", "Enterprise")
 _LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
+
+
+class BadRoster(Invalid):
+    """A roster cannot be read."""
 
 
 class FleetTooLarge(Invalid):
@@ -28,6 +33,15 @@ def imeis(units: int, seed: int) -> list[Imei]:
         raise FleetTooLarge(f"A fleet has up to {LARGEST_FLEET} units.", given=units)
     first = int(chance(seed, "imei") * LARGEST_FLEET)
     return [_imei((first + index * _STRIDE) % LARGEST_FLEET) for index in range(units)]
+
+
+def read(path: Path) -> list[Imei]:
+    """Read who is in a roster; `BadRoster` names the line that is no unit."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if "imei" not in (rows.fieldnames or ()):
+            raise BadRoster(f"{path} has no column imei; `python -m simulator roster` writes one.")
+        return [_listed(path, rows.line_num, row["imei"]) for row in rows]
 
 
 def serial_number(imei: Imei) -> SerialNumber:
@@ -55,3 +69,10 @@ def table(units: int, seed: int, *, interval_s: int, entity_id: int | None = Non
 def _imei(number: int) -> Imei:
     stem = f"{TYPE_ALLOCATION}{number:06}"
     return Imei(stem + luhn.calc_check_digit(stem))
+
+
+def _listed(path: Path, line: int, imei: str | None) -> Imei:
+    try:
+        return Imei(imei or "")
+    except NotAnImei as error:
+        raise BadRoster(f"{path}, line {line}: {error.message}", given=imei) from error

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from protocol.codec import decode_command, encode
-from protocol.messages import AckResult, BacklogEntry, CommandKind, PresenceState
+from protocol.messages import Ack, AckResult, BacklogEntry, Command, CommandKind, PresenceState
 from protocol.reasons import Unreadable
 from protocol.topics import Channel
 from runtime import clock
@@ -52,6 +52,10 @@ class Station:
         self._timer: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()  # a report is wanted; with --wake only
         self._away_until = self._listening_until = 0.0  # by the loop's clock
+        self._network = (
+            asyncio.Event()
+        )  # is there; else the unit is silent until somebody lets it `come_back`
+        self._network.set()
         self._tried: set[Key] = set()  # published, without a PUBACK yet
         self._known_refused = self._known_connected = self._stopping = False
 
@@ -62,6 +66,7 @@ class Station:
         failures, wait = 0, 0.0
         while True:
             await asyncio.sleep(wait)
+            await self._network.wait()
             if plan.wake:
                 await self._due.wait()
                 self._due.clear()
@@ -71,7 +76,7 @@ class Station:
                 self._told(error)
                 failures += 1
                 if plan.wake:
-                    self._report()
+                    self.report()
             else:
                 failures = 0
                 await self._stay(link)
@@ -99,6 +104,96 @@ class Station:
             self._gone(self._link)
         self._lost(each for each in self.unit.backlog if each not in self._tried)
 
+    def hear(self, body: bytes) -> None:
+        """Take in what the broker delivers."""
+        field, memory = self._field, self.unit.memory
+        self._listening_until = self._loop.time() + LISTENING_S
+        try:
+            command = decode_command(body)
+        except Unreadable as error:
+            field.ledger.unit("command_unreadable", memory, reason=error.reason)
+            return
+        field.ledger.command("received", memory, command)
+        field.tally.commands_received += 1
+        self.handle(command)
+
+    def handle(self, command: Command) -> None:
+        """Obey a command: the ack first, after a mode command a heartbeat at once."""
+        broken = self._field.plan.strikes("refuse", command.id, command.attempt)
+        self.answer(command, self.obey(command, broken=broken))
+
+    def obey(self, command: Command, *, broken: bool = False) -> Ack:
+        """Do what a command says, or not, and write it down; give the ack, which is not sent yet."""
+        field, memory = self._field, self.unit.memory
+        before = memory.epoch
+        ack = self.unit.obey(command, clock.now(), broken=broken)
+        field.memories.keep(memory)
+        field.ledger.answer(memory, command, ack, changed=memory.epoch != before)
+        field.tally.commands_applied += ack.result is AckResult.APPLIED
+        field.tally.commands_refused += ack.result is AckResult.REFUSED
+        return ack
+
+    def answer(self, command: Command, ack: Ack) -> None:
+        """Send an ack, and the heartbeat that proves it."""
+        self.acknowledge(ack)
+        if ack.result is AckResult.APPLIED and command.kind == CommandKind.SET_MODE:
+            self.report()
+
+    def acknowledge(self, ack: Ack) -> asyncio.Future[bool]:
+        """Send an ack if there is a connection; the future ends as a publish does."""
+        if self._link:
+            return self._link.publish(Channel.ACK, encode(ack))
+        unsent: asyncio.Future[bool] = self._loop.create_future()
+        unsent.set_result(False)
+        return unsent
+
+    def report(self) -> None:
+        """Make a heartbeat, and let happen to it and to the unit what the dice say."""
+        if self._stopping:
+            return
+        plan, own = self._field.plan, self.unit.measure(clock.now())
+        names = (self.unit.memory.imei, self.unit.memory.life, *key(own))
+        if plan.strikes("lose", *names):
+            self._lost([key(own)])
+        elif self._link and self._link.stands:
+            self._send(self._link, own, copies=2 if plan.strikes("duplicate", *names) else 1)
+        else:
+            self._keep_back([own])
+        if plan.strikes("reboot", *names):
+            self.reboot()
+        elif plan.strikes("away", *names):
+            self._stray()
+
+    def reboot(self) -> None:
+        """Lose power and start again."""
+        self._cut()
+        self.unit.reboot()
+        self._restarted()
+
+    def reset(self, *, forget: bool) -> None:
+        """Undergo a factory reset; a bad one forgets mode and epoch."""
+        self._cut()
+        self._lost(each for each in self.unit.backlog if each not in self._tried)
+        self._tried.clear()
+        self.unit.reset(forget=forget)
+        self._field.ledger.unit("reset", self.unit.memory, life=self.unit.memory.life, forgot=forget)
+        self._restarted()
+
+    def leave(self) -> None:
+        """Lose the network until `come_back`."""
+        self._network.clear()
+        self._cut()
+        self._field.ledger.unit("left", self.unit.memory)
+
+    def come_back(self) -> None:
+        """Have the network again."""
+        self._network.set()
+
+    def _restarted(self) -> None:
+        self._field.memories.keep(self.unit.memory)
+        self._field.tally.reboots += 1
+        self._field.ledger.unit("rebooted", self.unit.memory, boot=self.unit.memory.boot)
+
     async def _connect(self) -> Link:
         """Connect, subscribe, say online; what waited for this is sent at once."""
         field, unit = self._field, self.unit
@@ -109,17 +204,17 @@ class Station:
                 unit.memory.imei,
                 self._password,
                 will=unit.presence(PresenceState.OFFLINE),
-                hear=self._hear,
+                hear=self.hear,
             )
             await link.open()
-        unit.clock_set = True
+        unit.clock_set = unit.clock_error is not None
         field.tally.connected += 1
         field.tally.ever_connected += not self._known_connected
         self._known_connected = True
         field.ledger.unit("connected", unit.memory, boot=unit.memory.boot, conn=unit.connections)
         link.publish(Channel.PRESENCE, encode(unit.presence(PresenceState.ONLINE)), retain=True)
         if field.plan.wake or unit.backlog:
-            self._report()
+            self.report()
         return link
 
     async def _stay(self, link: Link) -> None:
@@ -152,27 +247,10 @@ class Station:
         if self._field.plan.wake and self._link is None:
             self._due.set()
         else:
-            self._report()
+            self.report()
 
     def _set_timer(self, due: float) -> None:
         self._timer = self._loop.call_at(due, self._beat, due)
-
-    def _report(self) -> None:
-        """Make a heartbeat, and let happen to it and to the unit what the dice say."""
-        if self._stopping:
-            return
-        plan, own = self._field.plan, self.unit.measure(clock.now())
-        names = (self.unit.memory.imei, self.unit.memory.life, *key(own))
-        if plan.strikes("lose", *names):
-            self._lost([key(own)])
-        elif self._link and self._link.stands:
-            self._send(self._link, own, copies=2 if plan.strikes("duplicate", *names) else 1)
-        else:
-            self._keep_back([own])
-        if plan.strikes("reboot", *names):
-            self._reboot()
-        elif plan.strikes("away", *names):
-            self._leave()
 
     def _send(self, link: Link, own: BacklogEntry, *, copies: int) -> None:
         body, entries = self.unit.pack(own)
@@ -197,7 +275,7 @@ class Station:
         self.unit.contact(clock.now())
         self._listening_until = self._loop.time() + LISTENING_S
         if self.unit.backlog and self._link and self._link.stands:
-            self._report()
+            self.report()
 
     def _keep_back(self, entries: Iterable[BacklogEntry]) -> None:
         forgotten = self.unit.keep_back(entries)
@@ -209,37 +287,7 @@ class Station:
             self._field.ledger.heartbeats("lost", self.unit.memory, lost)
             self._field.tally.heartbeats_lost += len(lost)
 
-    def _hear(self, body: bytes) -> None:
-        """Obey a command: the ack first, after a mode command a heartbeat at once."""
-        field, memory = self._field, self.unit.memory
-        self._listening_until = self._loop.time() + LISTENING_S
-        try:
-            command = decode_command(body)
-        except Unreadable as error:
-            field.ledger.unit("command_unreadable", memory, reason=error.reason)
-            return
-        field.ledger.command("received", memory, command)
-        field.tally.commands_received += 1
-        broken = field.plan.strikes("refuse", command.id, command.attempt)
-        ack = self.unit.obey(command, clock.now(), broken=broken)
-        applied = ack.result is AckResult.APPLIED
-        field.memories.keep(memory)
-        field.ledger.answer(memory, command, ack)
-        field.tally.commands_applied += applied
-        field.tally.commands_refused += not applied
-        if self._link:
-            self._link.publish(Channel.ACK, encode(ack))
-        if applied and command.kind == CommandKind.SET_MODE:
-            self._report()
-
-    def _reboot(self) -> None:
-        self._cut()
-        self.unit.reboot()
-        self._field.memories.keep(self.unit.memory)
-        self._field.tally.reboots += 1
-        self._field.ledger.unit("rebooted", self.unit.memory, boot=self.unit.memory.boot)
-
-    def _leave(self) -> None:
+    def _stray(self) -> None:
         away_s = self._field.plan.interval_s * (2 + 3 * self._draw("away"))
         self._away_until = self._loop.time() + away_s
         self._cut()

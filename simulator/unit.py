@@ -6,7 +6,7 @@ It follows wire.md sections 1 to 3; the order of refusals is that of 3.2.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from math import ceil
 
@@ -50,6 +50,8 @@ class Unit:
         self.seq = 0
         self.connections = 0
         self.clock_set = False  # from the network, in this boot
+        self.clock_error: timedelta | None = timedelta()  # of the network's time; None: it tells none
+        self.bridged = False  # around the load switch
         self.backlog: dict[Key, BacklogEntry] = {}
         self._key = key
         self._battery = battery
@@ -58,7 +60,12 @@ class Unit:
     @property
     def output(self) -> bool:
         """Whether the home has power now."""
-        return self.memory.power and not self._battery.lvd
+        return (self.memory.power or self.bridged) and not self._battery.lvd
+
+    @property
+    def battery_low(self) -> bool:
+        """Whether the battery keeps the output off, whatever was applied."""
+        return self._battery.lvd
 
     def reboot(self) -> None:
         """Start again: a new boot, numbers from one, no clock yet."""
@@ -67,10 +74,17 @@ class Unit:
         self.connections = 0
         self.clock_set = False
 
+    def reset(self, *, forget: bool) -> None:
+        """Undergo a factory reset: heartbeats kept back are gone; a bad one forgets mode and epoch too."""
+        self.backlog.clear()
+        if forget:
+            self.memory.forget()
+        self.reboot()
+
     def measure(self, now: datetime) -> BacklogEntry:
         """Make the next heartbeat of this boot; it is not sent yet."""
         self._watch_contact(now)
-        self._battery.live_until(now, switched_on=self.memory.power)
+        self._battery.live_until(now, switched_on=self.memory.power or self.bridged)
         self.memory.charge, self.memory.energy_wh = self._battery.charge, self._battery.energy_wh
         self.seq += 1
         return BacklogEntry(
@@ -117,7 +131,38 @@ class Unit:
             if broken:
                 reason = Refusal.HARDWARE
             else:
-                self._apply(command, now)
+                self.apply(command, now)
+        return self._answer(command, reason, now)
+
+    def promise(self, command: Command, now: datetime) -> Ack:
+        """Answer as if the command were done, and change nothing."""
+        reason = self._objection(command, now)
+        honest = self._answer(command, reason, now)
+        if reason or command.kind != CommandKind.SET_MODE:
+            return honest
+        return honest.model_copy(update={"epoch": command.epoch, "mode": Mode(str(command.mode))})
+
+    def apply(self, command: Command, now: datetime) -> None:
+        """Set the mode of a command, heedless of what speaks against it."""
+        memory = self.memory
+        memory.mode, memory.after_s, memory.epoch = (
+            Mode(str(command.mode)),
+            command.after_s or 0,
+            command.epoch,
+        )
+        armed = memory.mode is Mode.OFFLINE_DISABLED and memory.after_s > 0
+        if armed:
+            memory.contact_at = now.timestamp()
+        else:
+            memory.power = memory.mode is Mode.ENABLED
+
+    def presence(self, state: PresenceState) -> Presence:
+        """Say whether this connection stands."""
+        return Presence(
+            state=state, life=self.memory.life, boot=self.memory.boot, conn=self.connections or None
+        )
+
+    def _answer(self, command: Command, reason: Refusal | None, now: datetime) -> Ack:
         return Ack(
             command_id=command.id,
             attempt=command.attempt,
@@ -128,12 +173,6 @@ class Unit:
             life=self.memory.life,
             boot=self.memory.boot,
             ts=self._ts(now),
-        )
-
-    def presence(self, state: PresenceState) -> Presence:
-        """Say whether this connection stands."""
-        return Presence(
-            state=state, life=self.memory.life, boot=self.memory.boot, conn=self.connections or None
         )
 
     def _objection(self, command: Command, now: datetime) -> Refusal | None:
@@ -148,26 +187,13 @@ class Unit:
             return None
         if command.epoch <= memory.epoch:
             return Refusal.STALE_EPOCH
-        late = self.clock_set and now.timestamp() > command.expires_at
+        late = self.clock_set and self._told_time(now) > command.expires_at
         return Refusal.EXPIRED if late and command.mode != Mode.ENABLED else None
 
     def _has(self, command: Command) -> bool:
         memory = self.memory
         asked = (command.epoch, command.mode, command.after_s or 0)
         return asked == (memory.epoch, memory.mode, memory.after_s)
-
-    def _apply(self, command: Command, now: datetime) -> None:
-        memory = self.memory
-        memory.mode, memory.after_s, memory.epoch = (
-            Mode(str(command.mode)),
-            command.after_s or 0,
-            command.epoch,
-        )
-        armed = memory.mode is Mode.OFFLINE_DISABLED and memory.after_s > 0
-        if armed:
-            memory.contact_at = now.timestamp()
-        else:
-            memory.power = memory.mode is Mode.ENABLED
 
     def _watch_contact(self, now: datetime) -> None:
         """Switch off an armed unit that has been alone for too long."""
@@ -196,7 +222,10 @@ class Unit:
         )
 
     def _ts(self, now: datetime) -> int | None:
-        return int(now.timestamp()) if self.clock_set else None
+        return int(self._told_time(now)) if self.clock_set else None
+
+    def _told_time(self, now: datetime) -> float:
+        return (now + (self.clock_error or timedelta())).timestamp()
 
 
 def key(entry: BacklogEntry) -> Key:

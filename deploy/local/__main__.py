@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 from deploy.local import demo as demonstration
+from deploy.local import theatre
 from deploy.local.account import Account, servers_account
 from deploy.local.demo import INTERRUPTED, Options
 from deploy.local.folder import Folder, open_folder, state_path
@@ -20,6 +22,8 @@ from deploy.local.progress import Progress, Stopped
 from deploy.local.tenancy import AlreadyRunning, Tenancy, sole
 from runtime import clock
 from runtime.entry import enter
+from runtime.errors import HeliographError
+from simulator import scenario
 
 RUNNING_ALREADY = 3
 
@@ -61,10 +65,31 @@ def demo(
     _run(partial(demonstration.show, options))
 
 
-def _run(work: Work) -> None:
-    progress = Progress(Console())
+@app.command()
+def scenarios(
+    names: Annotated[list[str] | None, typer.Argument(help="by name, or paths of files; else all")] = None,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="print what came of it as JSON")] = False,
+) -> None:
+    """Play the simulator's scenarios against a system of their own, which is gone afterwards.
+
+    Exit 0 when every invariant holds, 1 with the name of one that does not, 2 when one cannot be played.
+    """
+    try:
+        for name in names or ():
+            scenario.named(name)
+    except HeliographError as error:  # before anything is started for it
+        raise typer.BadParameter(error.message) from error
+    given = [Path(name).absolute() if name.endswith(".toml") else name for name in names or ()]
+    words = [*(given or ["--all"]), *(["--json"] if json else [])]
+    with tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp") as home:
+        _run(partial(theatre.play, words), Path(home), Console(stderr=True))
+
+
+def _run(work: Work, path: Path | None = None, console: Console | None = None) -> None:
+    progress = Progress(console or Console())
     account = servers_account()
-    folder = open_folder(state_path(), account)
+    folder = open_folder(path or state_path(), account)
     with progress.heeding_signals():
         try:
             with sole(folder) as tenancy:
