@@ -325,6 +325,23 @@ async def test_a_refusal_that_is_no_end_of_the_wish_sends_it_once_more(
     assert await open_causes(disabled) == [Cause.NOT_OBEYED]
 
 
+async def test_a_disable_that_was_refused_as_stale_ends_with_the_command_that_carried_it_on(
+    enabled: System,
+) -> None:
+    """A refusal that is no end must not outlast a person's word."""
+    refused = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.acks(
+        refused, result=AckResult.REFUSED, reason="stale_epoch", epoch=refused.epoch + 1, mode=Mode.ENABLED
+    )
+
+    await enabled.cancel(await again(enabled))
+    await enabled.reports(Mode.ENABLED, refused.epoch + 1)
+
+    assert await enabled.open_command() is None
+    assert await open_causes(enabled) == []
+
+
 async def test_a_refusal_for_good_ends_the_wish(disabled: System) -> None:
     command = await disabled.order(ENABLE)
     await disabled.dispatcher.step()
