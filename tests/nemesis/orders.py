@@ -81,15 +81,14 @@ def at_points(seed: int, size: Size, tell: Tell) -> Row:
     points = list(Point) * ROUNDS[size]
     trial.dice.shuffle(points)
     with ordering(trial, UNITS[size]) as (ground, callers, desks):
+        desks[0].close(signal.SIGTERM)
         for point in points:
-            desks[0].close(signal.SIGTERM)
             order = trial.dice.randint(1, LAST_ORDER)
             doomed = desks[0].start("tests.nemesis.api_with_points", point, str(order))
             until(lambda: doomed.ended is not None, DIES_S)  # noqa: B023 - at once
             trial.demand(doomed.ended == -signal.SIGKILL, f"no kill at {point} of order {order}")
             trial.kills += 1
             trial.hits += doomed.ended == -signal.SIGKILL
-            desks[0].serve()
             tell(f"{point} of order {order}: {len(callers.answered):,} orders")
         return _row(trial, ground, callers)
 
