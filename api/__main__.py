@@ -17,7 +17,7 @@ from runtime import logs
 from runtime.entry import enter
 from runtime.errors import Unavailable
 from runtime.services import run
-from runtime.settings import Commands, Database, Http, Keeping, read
+from runtime.settings import Commands, Database, Http, Keeping, Plans, read
 from storage.pool import open_pool
 
 GRACE_S = 20.0
@@ -58,7 +58,7 @@ def main(context: typer.Context) -> None:
     """Serve until SIGTERM."""
     if context.invoked_subcommand is None:
         logs.configure("api")
-        asyncio.run(serve(read(Http), read(Database), read(Commands), read(Keeping)))
+        asyncio.run(serve(read(Http), read(Database), read(Commands), read(Keeping), read(Plans)))
 
 
 @app.command()
@@ -67,13 +67,13 @@ def openapi() -> None:
     print(json.dumps(bare().openapi(), indent=2, ensure_ascii=False))
 
 
-async def serve(http: Http, database: Database, commands: Commands, keeping: Keeping) -> None:
+async def serve(http: Http, database: Database, commands: Commands, keeping: Keeping, plans: Plans) -> None:
     """Wire the API and run it."""
     with listen(http) as listener:
         async with open_pool(database) as pool:
             server = Server(
                 uvicorn.Config(
-                    application(pool, commands, keeping),
+                    application(pool, commands, keeping, plans),
                     lifespan="off",
                     ws="none",
                     log_config=None,

@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from structlog.contextvars import bind_contextvars
 
-from api.connection import Transaction
+from api.connection import ThePool, Transaction
 from api.problems import Unauthenticated
 from registry import tokens
 from registry.permissions import Caller, Level, ScopeTooNarrow, listed
@@ -44,6 +44,14 @@ async def known(request: Request, shown: Shown, conn: Transaction) -> Caller:
 Known = Annotated[Caller, Depends(known)]
 
 
+async def commands_at_length(request: Request, shown: Shown, pool: ThePool) -> Caller:
+    """Give a caller who may command, without holding a transaction for as long as the request takes."""
+    async with pool.transaction() as conn:
+        caller = await known(request, shown, conn)
+    caller.require(Level.TECHNICAL)
+    return caller
+
+
 def everywhere(caller: Caller) -> None:
     """Raise `ScopeTooNarrow` unless every entity is in the caller's scope."""
     if caller.scope is not None:
@@ -63,6 +71,7 @@ def at_least(level: Level, *further: Callable[[Caller], None]) -> Callable[[Call
 
 
 CanRead = Annotated[Caller, Depends(at_least(Level.OVERVIEW))]
+CanPlan = Annotated[Caller, Depends(commands_at_length)]
 CanCommand = Annotated[Caller, Depends(at_least(Level.TECHNICAL))]
 CanDisable = Annotated[Caller, Depends(at_least(Level.ADMIN))]
 CanSeeLosses = Annotated[Caller, Depends(at_least(Level.ADMIN, everywhere))]

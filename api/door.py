@@ -17,13 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from api import problems
-from api.problems import BodyTooLarge, NotJson, Unexpected
+from api.problems import BodyTooLarge, NotCsv, NotJson, Unexpected
 from runtime.errors import HeliographError
 
 BODY_LIMIT = 2**20
 """Bytes of a request's body at most."""
 
-TOO_LARGE = "A body has at most 1 MiB."
+LIST_LIMIT = 64 * 2**20
+"""Bytes of a list at most: a million lines with room for what else stands in them."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -66,6 +67,7 @@ class _Visit:
     def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
         self._request_id = request_id
+        self._limit = _limit(scope)
         self._received = 0
         self._status: int | None = None
 
@@ -91,8 +93,8 @@ class _Visit:
     async def _bounded(self) -> Message:
         message = await self._receive()
         self._received += len(message.get("body", b""))
-        if self._received > BODY_LIMIT:
-            raise HTTPException(problems.STATUS[BodyTooLarge], TOO_LARGE)
+        if self._received > self._limit:
+            raise HTTPException(problems.STATUS[BodyTooLarge], _too_large(self._limit))
         return message
 
     async def _dressed(self, message: Message) -> None:
@@ -118,14 +120,30 @@ class _Visit:
         )
 
 
+def _takes_a_list(scope: Scope) -> bool:
+    """Whether the address takes a table, not an object."""
+    path: str = scope["path"]
+    return scope["method"] == "POST" and path.endswith(".csv")
+
+
+def _limit(scope: Scope) -> int:
+    return LIST_LIMIT if _takes_a_list(scope) else BODY_LIMIT
+
+
+def _too_large(limit: int) -> str:
+    return f"A body has at most {limit // 2**20} MiB here."
+
+
 def _refusal(scope: Scope) -> HeliographError | None:
     """Judge a body by what its head announces."""
-    headers = Headers(scope=scope)
+    headers, limit = Headers(scope=scope), _limit(scope)
     length = headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > BODY_LIMIT:
-        return BodyTooLarge(TOO_LARGE, limit=BODY_LIMIT)
+    if length.isdecimal() and int(length) > limit:
+        return BodyTooLarge(_too_large(limit), limit=limit)
     has_body = length != "0" or "transfer-encoding" in headers
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if has_body and media_type != "application/json":
+    if has_body and _takes_a_list(scope) and media_type != "text/csv":
+        return NotCsv("Send the list with Content-Type: text/csv.", given=media_type)
+    if has_body and not _takes_a_list(scope) and media_type != "application/json":
         return NotJson("Send the body with Content-Type: application/json.", given=media_type)
     return None

@@ -49,6 +49,10 @@ class NotJson(Invalid):
     """The body must be sent as application/json."""
 
 
+class NotCsv(Invalid):
+    """The list must be sent as text/csv."""
+
+
 class PathNotFound(NotFound):
     """There is nothing at this address."""
 
@@ -71,6 +75,7 @@ STATUS: Mapping[type[HeliographError], HTTPStatus] = {
     MalformedJson: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotJson: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    NotCsv: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     HeliographError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

@@ -19,13 +19,14 @@ from api.routes import (
     health,
     heartbeats,
     holes,
+    plans,
     reliability,
     series,
     tokens,
     units,
 )
 from api.routes import problems as problem_pages
-from runtime.settings import Commands, Keeping
+from runtime.settings import Commands, Keeping, Plans
 from storage.pool import Pool
 
 ABOUT = (
@@ -44,12 +45,13 @@ class Api(FastAPI):
         return described
 
 
-def application(pool: Pool, deadlines: Commands, keeping: Keeping) -> Api:
+def application(pool: Pool, deadlines: Commands, keeping: Keeping, bounds: Plans) -> Api:
     """Give the application, ready to serve."""
     app = bare()
     app.state.pool = pool
     app.state.commands = deadlines
     app.state.keeping = keeping
+    app.state.plans = bounds
     return app
 
 
@@ -75,6 +77,7 @@ def bare() -> Api:
         alerts,
         commands,
         drifts,
+        plans,
         entities,
         tokens,
         dead_letters,

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import ingest, profile, scale, shares, storage
+from bench import ingest, plan, profile, scale, shares, storage
 from bench.figures import Figure
 from bench.report import circumstances, document, table
 from runtime import clock, logs
@@ -35,6 +35,7 @@ class Group(StrEnum):
     """Figures that are measured together."""
 
     INGEST = "ingest"
+    PLAN = "plan"
     PROFILE = "profile"
     SCALE = "scale"
     STORAGE = "storage"
@@ -47,6 +48,7 @@ async def _profile(runs: int, tell: ingest.Tell) -> list[Figure]:
 
 MEASURES: dict[Group, Callable[[int, ingest.Tell], Awaitable[list[Figure]]]] = {
     Group.INGEST: ingest.measure,
+    Group.PLAN: plan.measure,
     Group.PROFILE: _profile,
     Group.SCALE: scale.measure,
     Group.STORAGE: storage.measure,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 MICROSECONDS = "µs/heartbeat"
-FROM_ABOVE = frozenset({"ms", "bytes", "MB", MICROSECONDS})
+FROM_ABOVE = frozenset({"s", "ms", "bytes", "MB", MICROSECONDS})
 """Units of which less is better."""
 
 

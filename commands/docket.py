@@ -83,9 +83,16 @@ class Command:
 
     @classmethod
     def new(
-        cls, unit_id: int, wish: Wish, order: Ordering, *, epoch: int = 0, awaits_approval: bool = False
+        cls,
+        unit_id: int,
+        wish: Wish,
+        order: Ordering,
+        *,
+        epoch: int = 0,
+        awaits_approval: bool = False,
+        awaits_contact: bool = False,
     ) -> Command:
-        """Make a command that nobody knows of yet: due at once, or waiting for a second person."""
+        """Make a command that nobody knows of yet: due at once, or when a second person or its unit comes."""
         expires_at = order.now + order.life
         return cls(
             id=uuid7(),
@@ -99,7 +106,7 @@ class Command:
             ordered_by=order.by,
             ordered_at=order.now,
             expires_at=expires_at,
-            due_at=expires_at if awaits_approval else order.now,
+            due_at=expires_at if awaits_approval or awaits_contact else order.now,
             attempt=0,
             attempted_at=None,
             acknowledged_at=None,

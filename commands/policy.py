@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from protocol.messages import CommandKind, Mode
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level
-from registry.units import Unit
 from runtime.errors import Conflict, Invalid
 from runtime.settings import Commands
 
@@ -38,6 +38,18 @@ class UnitTerminated(Conflict):
 
 class UnitInRepair(Conflict):
     """Nobody switches a unit off that lies on a workbench."""
+
+
+class Judged(Protocol):
+    """What a wish is held against: a unit, or as much of it as a plan knows."""
+
+    @property
+    def serial_number(self) -> str:
+        """What people call it."""
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Where it stands in its life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +94,7 @@ def life(wish: Wish, settings: Commands) -> timedelta:
     )
 
 
-def check_unit(wish: Wish, unit: Unit) -> None:
+def check_unit(wish: Wish, unit: Judged) -> None:
     """Refuse what the unit's life does not admit; the answer names its state."""
     if unit.lifecycle is Lifecycle.TERMINATED:
         raise UnitTerminated(
@@ -96,7 +108,7 @@ def check_unit(wish: Wish, unit: Unit) -> None:
         )
 
 
-def check_status(wish: Wish, unit: Unit, *, reported: Mode | None, pending: Mode | None) -> None:
+def check_status(wish: Wish, unit: Judged, *, reported: Mode | None, pending: Mode | None) -> None:
     """Refuse to disable what is not enabled; `enable_status` is what people see of it."""
     status = enable_status(reported=reported, pending=pending)
     if wish.disables and status != Mode.ENABLED:

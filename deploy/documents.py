@@ -14,7 +14,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from api import door
-from commands import dispatcher, reconcile
+from commands import dispatcher, executor, reconcile
 from commands.states import FINAL, MOVES, State
 from deploy import measured, performance, reliability
 from gateway import metrics
@@ -28,7 +28,7 @@ from simulator.invariants import INVARIANTS
 from telemetry import missing
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-METRICS = (metrics, door, dispatcher, reconcile, missing)
+METRICS = (metrics, door, dispatcher, executor, reconcile, missing)
 """Where this project's figures are named: importing them has put them into the registry."""
 
 _PART = re.compile(r"(?<=<!-- generated: )([a-z]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)

@@ -12,6 +12,7 @@ import structlog
 import typer
 
 from commands.dispatcher import Dispatcher
+from commands.executor import Executor
 from commands.reaper import Reaper
 from gateway.downlink import Downlink
 from gateway.ingest import Ingest
@@ -28,7 +29,7 @@ from runtime.garbage import collect_rarely
 from runtime.health import Health
 from runtime.retry import until_stopped
 from runtime.services import run
-from runtime.settings import Broker, Commands, Database, Gateway, Keeping, Keys, read
+from runtime.settings import Broker, Commands, Database, Gateway, Keeping, Keys, Plans, read
 from runtime.settings import Health as HealthSettings
 from storage.pool import open_pool
 from telemetry.missing import Count
@@ -98,6 +99,7 @@ async def serve(name: str, partitions: range) -> None:
         replay = Replay(name, pool, days, commands)
         upkeep = Upkeep(pool, read(Keeping))
         reaper = Reaper(name, pool, commands)
+        plans = Executor(pool, commands, read(Plans))
         health = Health(read(HealthSettings).health_port, lambda: not_ready(uplink, downlink))
         tenure = Tenure(
             name,
@@ -117,6 +119,7 @@ async def serve(name: str, partitions: range) -> None:
                 "ingest": ingest.serve,
                 "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,
                 "reaper": reaper.serve,
+                "plans": plans.serve,
                 "replay": replay.serve,
                 "replay-listen": partial(replay.listen, database),
                 "tenure": tenure.serve,

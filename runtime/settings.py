@@ -245,6 +245,24 @@ class Commands(Settings):
     )
 
 
+class Plans(Settings):
+    """How many units a plan may tell something, and who must agree."""
+
+    plan_units_max: int = Field(default=1_000_000, ge=1, description="lines of a plan's selection at most")
+    plan_life_s: int = Field(default=3600, gt=0, description="seconds in which a plan must be executed")
+    plan_approval_life_s: int = Field(
+        default=86_400, gt=0, description="seconds in which a second person must approve an executed plan"
+    )
+    plan_second_person_above: int = Field(
+        default=100, ge=0, description="units that a plan may switch off without a second person"
+    )
+    plan_disables_per_day: int = Field(
+        default=5_000,
+        ge=0,
+        description="units told to switch off within 24 hours, by anybody, beyond which plans wait",
+    )
+
+
 class Keys(Settings):
     """Master secrets, from which every unit's key and password are derived."""
 
@@ -307,6 +325,7 @@ CONCERNS: tuple[type[Settings], ...] = (
     Gateway,
     Keeping,
     Commands,
+    Plans,
     Keys,
     Http,
     Health,

@@ -97,6 +97,56 @@ TABLE command_event
     to_state text NOT NULL
     command_event_command_id_fkey: FOREIGN KEY (command_id) REFERENCES command(id)
     command_event_pkey: PRIMARY KEY (id)
+TABLE command_plan
+    abort_pct double precision NOT NULL
+    abort_sample integer NOT NULL
+    aborted_because jsonb
+    after_s bigint NOT NULL
+    approved_at timestamp with time zone
+    approved_by text
+    authored_at timestamp with time zone NOT NULL
+    authored_by text NOT NULL
+    dropped integer NOT NULL DEFAULT 0
+    executed_at timestamp with time zone
+    executed_by text
+    expires_at timestamp with time zone NOT NULL
+    finished_at timestamp with time zone
+    gate_pct double precision NOT NULL
+    id uuid NOT NULL
+    included integer NOT NULL DEFAULT 0
+    metered_at timestamp with time zone NOT NULL
+    mode text NOT NULL
+    next_at timestamp with time zone NOT NULL
+    ordered integer NOT NULL DEFAULT 0
+    place integer NOT NULL DEFAULT 0
+    rate_per_s double precision NOT NULL
+    reason text NOT NULL
+    scope bigint[]
+    selection jsonb NOT NULL
+    state text NOT NULL
+    summary jsonb
+    undo_of uuid
+    waits_for text
+    waves_pct double precision[] NOT NULL
+    command_plan_abort_has_its_cause: CHECK (((state = 'aborted'::text) = (aborted_because IS NOT NULL)))
+    command_plan_abort_is_a_share: CHECK (((abort_pct >= (0)::double precision) AND (abort_pct <= (100)::double precision)))
+    command_plan_approval_is_whole: CHECK (((approved_by IS NULL) = (approved_at IS NULL)))
+    command_plan_counts_add_up: CHECK (((included >= 0) AND (ordered >= 0) AND (dropped >= 0) AND ((ordered + dropped) <= included)))
+    command_plan_enabling_is_never_held_back: CHECK (((mode <> 'enabled'::text) OR ((waves_pct = '{100}'::double precision[]) AND (gate_pct = (0)::double precision) AND (abort_pct = (100)::double precision) AND (after_s = 0))))
+    command_plan_execution_is_whole: CHECK (((executed_by IS NULL) = (executed_at IS NULL)))
+    command_plan_final_has_its_time: CHECK (((state = ANY (ARRAY['ordered'::text, 'aborted'::text, 'cancelled'::text])) = (finished_at IS NOT NULL)))
+    command_plan_gate_is_a_share: CHECK (((gate_pct >= (0)::double precision) AND (gate_pct <= (100)::double precision)))
+    command_plan_hold_is_known: CHECK ((waits_for = ANY (ARRAY['rate'::text, 'gate'::text, 'daily_cap'::text])))
+    command_plan_mode_is_known: CHECK ((mode = ANY (ARRAY['enabled'::text, 'offline_disabled'::text])))
+    command_plan_pkey: PRIMARY KEY (id)
+    command_plan_rate_moves: CHECK ((rate_per_s > (0)::double precision))
+    command_plan_ready_is_summed_up: CHECK (((state = ANY (ARRAY['selecting'::text, 'cancelled'::text])) OR (summary IS NOT NULL)))
+    command_plan_running_was_executed: CHECK (((state = ANY (ARRAY['selecting'::text, 'ready'::text, 'cancelled'::text])) OR (executed_at IS NOT NULL)))
+    command_plan_sample_counts: CHECK ((abort_sample >= 1))
+    command_plan_second_person_is_another: CHECK (((approved_by <> authored_by) AND (approved_by <> executed_by)))
+    command_plan_state_is_known: CHECK ((state = ANY (ARRAY['selecting'::text, 'ready'::text, 'awaiting_approval'::text, 'running'::text, 'paused'::text, 'ordered'::text, 'aborted'::text, 'cancelled'::text])))
+    command_plan_undo_of_fkey: FOREIGN KEY (undo_of) REFERENCES command_plan(id)
+    command_plan_waves_reach_all: CHECK ((waves_pct[array_length(waves_pct, 1)] = (100)::double precision))
 TABLE dead_letter
     body bytea NOT NULL
     detail text NOT NULL
@@ -276,6 +326,25 @@ TABLE lifecycle_change
     unit_id integer NOT NULL
     lifecycle_change_pkey: PRIMARY KEY (id)
     lifecycle_change_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+TABLE plan_unit
+    command_id uuid
+    decided_at timestamp with time zone
+    exclusion text
+    given text
+    outcome text NOT NULL
+    place integer NOT NULL
+    plan_id uuid NOT NULL
+    unit_id integer
+    plan_unit_command_fits: CHECK (((outcome = 'ordered'::text) = (command_id IS NOT NULL)))
+    plan_unit_exclusion_fits: CHECK (((outcome = 'excluded'::text) = (exclusion IS NOT NULL)))
+    plan_unit_exclusion_is_known: CHECK ((exclusion = ANY (ARRAY['not_a_name'::text, 'unknown'::text, 'twice'::text, 'terminated'::text, 'in_repair'::text, 'already_pending'::text, 'already_so'::text, 'suspected_clone'::text, 'not_enabled'::text, 'epochs_exhausted'::text])))
+    plan_unit_is_known_unless_excluded: CHECK (((unit_id IS NOT NULL) OR (outcome = 'excluded'::text)))
+    plan_unit_outcome_is_known: CHECK ((outcome = ANY (ARRAY['waiting'::text, 'excluded'::text, 'ordered'::text])))
+    plan_unit_pkey: PRIMARY KEY (plan_id, place)
+    plan_unit_place_counts: CHECK ((place >= 1))
+    plan_unit_plan_id_fkey: FOREIGN KEY (plan_id) REFERENCES command_plan(id)
+    plan_unit_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
+    plan_unit_waiting_is_undecided: CHECK (((outcome = 'waiting'::text) = (decided_at IS NULL)))
 TABLE schema_engine
     engine text NOT NULL
     only_row boolean NOT NULL DEFAULT true
@@ -432,13 +501,16 @@ TABLE unit_status
 CREATE INDEX api_token_by_account ON public.api_token USING btree (account_id, id)
 CREATE INDEX audit_by_object ON public.audit USING btree (object_kind, object_id, id)
 CREATE INDEX command_awaited_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = ANY (ARRAY['sending'::text, 'sent'::text, 'acknowledged'::text])))
+CREATE INDEX command_by_plan ON public.command USING btree (plan_id) WHERE (plan_id IS NOT NULL)
 CREATE INDEX command_by_unit ON public.command USING btree (unit_id, id)
+CREATE INDEX command_disabling ON public.command USING btree (ordered_at) WHERE (mode = 'offline_disabled'::text)
 CREATE UNIQUE INDEX command_epoch_is_given_once ON public.command USING btree (unit_id, epoch) WHERE (epoch > 0)
 CREATE INDEX command_event_by_command ON public.command_event USING btree (command_id, id)
 CREATE UNIQUE INDEX command_one_awaiting_wish ON public.command USING btree (unit_id) WHERE ((kind = 'set_mode'::text) AND (state = 'awaiting_approval'::text))
 CREATE UNIQUE INDEX command_one_open_wish ON public.command USING btree (unit_id) WHERE ((kind = 'set_mode'::text) AND (finished_at IS NULL) AND (state <> 'awaiting_approval'::text))
 CREATE INDEX command_open_by_unit ON public.command USING btree (unit_id) WHERE (finished_at IS NULL)
 CREATE INDEX command_open_expiry ON public.command USING btree (expires_at) WHERE (finished_at IS NULL)
+CREATE INDEX command_plan_running ON public.command_plan USING btree (next_at) WHERE (state = 'running'::text)
 CREATE INDEX command_queued_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = 'queued'::text))
 CREATE INDEX dead_letter_by_age ON public.dead_letter USING btree (last_at)
 CREATE INDEX dead_letter_by_imei ON public.dead_letter USING btree (imei, id)
@@ -454,6 +526,7 @@ CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pa
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
+CREATE UNIQUE INDEX plan_unit_taken_once ON public.plan_unit USING btree (plan_id, unit_id) WHERE (exclusion IS DISTINCT FROM 'twice'::text)
 CREATE INDEX unit_alert_by_unit ON public.unit_alert USING btree (unit_id, id)
 CREATE INDEX unit_alert_open ON public.unit_alert USING btree (id) WHERE (resolved_at IS NULL)
 CREATE UNIQUE INDEX unit_alert_open_once ON public.unit_alert USING btree (unit_id, kind) WHERE (resolved_at IS NULL)
@@ -588,8 +661,7 @@ UNION ALL
            FROM heartbeat_touched,
             heartbeat_summing
           WHERE (heartbeat_touched.hour < heartbeat_summing.summed_before)) t
-     CROSS JOIN LATERAL sum_heartbeats(t.hour, (t.hour + '01:00:00'::interval)) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum))
-  WHERE (fresh.unit_id = t.unit_id)
+     JOIN LATERAL sum_heartbeats(t.unit_id, t.hour, (t.hour + '01:00:00'::interval)) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum) ON ((fresh.unit_id = t.unit_id)))
 UNION ALL
  SELECT fresh.unit_id,
     fresh.hour,
@@ -764,8 +836,7 @@ BEGIN
         UNION ALL
         SELECT f.*
           FROM (SELECT DISTINCT unit_id, hour FROM taken) t
-         CROSS JOIN LATERAL sum_heartbeats(t.hour, t.hour + INTERVAL '1 hour') f
-         WHERE f.unit_id = t.unit_id
+         CROSS JOIN LATERAL sum_heartbeats(t.unit_id, t.hour, t.hour + INTERVAL '1 hour') f
     ), written AS (
         INSERT INTO heartbeat_hour AS known
         SELECT * FROM fresh ORDER BY unit_id, hour
@@ -849,6 +920,10 @@ FUNCTION sum_heartbeats(since timestamp with time zone, until timestamp with tim
       FROM heartbeat
      WHERE at >= since AND at < until
      GROUP BY unit_id, date_bin('1 hour', at, '2000-01-01 00:00+00')
+
+FUNCTION sum_heartbeats(unit integer, since timestamp with time zone, until timestamp with time zone) RETURNS SETOF heartbeat_hour
+
+    SELECT * FROM sum_heartbeats(since, until) WHERE unit_id = unit OFFSET 0
 
 FUNCTION tell_unit_login() RETURNS trigger
 

@@ -19,7 +19,7 @@ from registry.accounts import AccountExists
 from registry.permissions import Level, Scope, listed
 from registry.tokens import Terms
 from runtime import clock
-from runtime.settings import Commands, Database, Keeping
+from runtime.settings import Commands, Database, Keeping, Plans
 from storage.pool import Pool, open_pool
 from storage.sql import Connection
 from telemetry.arrivals import Arrival, moments
@@ -133,7 +133,7 @@ async def site(database: Database) -> AsyncIterator[Site]:
                 await entities.add(conn, name, a_deed())
             newcomers = [a_newcomer(1, entity_id=OWN), a_newcomer(2, entity_id=FOREIGN)]
             assert await enrolment.enrol_all(conn, newcomers, keys(), a_deed()) == [None, None]
-        app = application(pool, Commands(), Keeping())
+        app = application(pool, Commands(), Keeping(), Plans())
         async with caller(app) as http:
             yield Site(pool, app, http, count())
 

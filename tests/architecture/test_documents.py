@@ -12,9 +12,12 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from commands import plans
 from commands.belief import Ground, Power
 from commands.forecast import Outlook, WaitsFor
+from commands.selection import Exclusion
 from commands.states import State
+from commands.waves import Hold
 from deploy import documents
 from protocol.reasons import Reason
 from telemetry.rhythm import Basis
@@ -103,6 +106,13 @@ def test_every_setting_and_every_figure_that_is_named_is_in_the_code(named: re.P
     found = {name for document in DOCUMENTS for name in named.findall(_text(document))}
 
     assert [name for name in sorted(found) if name.removesuffix("_total") not in code] == []
+
+
+def test_every_word_of_a_plan_is_explained() -> None:
+    text = _text(ROOT / "docs/plans.md")
+
+    words = [*plans.State, *Exclusion, *Hold]
+    assert [word for word in words if f"`{word}`" not in text] == []
 
 
 def test_every_state_of_a_command_is_explained() -> None:

@@ -54,7 +54,7 @@ def test_problems_are_the_only_failures_described() -> None:
 def test_nothing_in_a_request_or_an_answer_is_unknown_and_answers_have_no_defaults() -> None:
     shapes = bare().openapi()["components"]["schemas"]
     open_shapes = {name for name, shape in shapes.items() if shape.get("additionalProperties") is not False}
-    requests = {"NewCommand", "NewToken", "NewEntity", "Choice"}
+    requests = {"NewCommand", "NewPlan", "PlanFilter", "NewToken", "NewEntity", "Choice"}
     with_defaults = {
         name
         for name, shape in shapes.items()

@@ -11,8 +11,12 @@ import pytest
 from commands.docket import Origin
 from commands.drift import Resolution
 from commands.intent import Cause
+from commands.plan_units import Outcome
+from commands.plans import State as Plan
 from commands.policy import WISHED_MODES
+from commands.selection import Exclusion
 from commands.states import FINAL, MOVES, State
+from commands.waves import Hold
 from protocol.messages import CommandKind, Mode, PresenceState
 from registry import lifecycle
 from registry.lifecycle import Lifecycle
@@ -38,6 +42,11 @@ SCHEMA = (Path(__file__).resolve().parents[2] / "storage" / "schema.sql").read_t
         ("drift_desired_is_known: CHECK", WISHED_MODES),
         ("drift_mode_is_known: CHECK", Mode),
         ("drift_resolution_is_known: CHECK", Resolution),
+        ("command_plan_state_is_known: CHECK", set(Plan) - {Plan.EXPIRED}),
+        ("command_plan_mode_is_known: CHECK", WISHED_MODES),
+        ("command_plan_hold_is_known: CHECK", Hold),
+        ("plan_unit_outcome_is_known: CHECK", Outcome),
+        ("plan_unit_exclusion_is_known: CHECK", Exclusion),
         ("unit_status_mode_is_known: CHECK", MODES),
         ("unit_status_presence_is_known: CHECK", PresenceState),
         ("dead_letter_fate_state_is_known: CHECK", set(Letter) - {Letter.OPEN}),

@@ -18,7 +18,7 @@ OWNERS: Mapping[str, set[str]] = {
         "unit_status", "unit_life", "unit_sequence", "unit_doubt", "unit_alert", "unit_missing",
         "fleet_missing", "heartbeat", "dead_letter", "dead_letter_fate", "dead_letter_overflow",
     },
-    "commands": {"unit_intent", "command", "command_event", "drift"},
+    "commands": {"unit_intent", "command", "command_event", "drift", "command_plan", "plan_unit"},
 }  # fmt: skip
 WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "heartbeat_summing", "unit_past"}
 """Functions of the schema keep them, and the application does not write them."""

@@ -29,6 +29,7 @@ class Rule:
     everywhere: bool = False
     query: dict[str, str] | None = None
     body: dict[str, Any] | None = None
+    upload: bool = False
 
     def status(self, level: Level, scope: Scope, entity_id: int, *, bound: bool) -> int:
         """Give what a genuine caller is answered; `bound` routes name a thing of an entity."""
@@ -45,6 +46,8 @@ MANY = {"reason": "matrix", "filter": {"all": True}}
 DISMISS = {"decision": "dismiss", "reason": "matrix"}
 NOT_NOW = 409
 """Let in, and told that this thing does not stand so that it could be done."""
+PLAN = {"mode": "enabled", "reason": "matrix", "filter": {"all": True}}
+LIST = {"mode": "enabled", "reason": "matrix"}
 
 OPEN = Rule(level=None)
 READ = Rule(level=Level.OVERVIEW)
@@ -71,6 +74,18 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/units/{unit}/drifts"): READ,
     ("POST", "/v1/drifts/resolve"): Rule(level=Level.TECHNICAL, body=DISMISS | {"ids": [1]}),
     ("POST", "/v1/drifts/{drift_id}/resolve"): Rule(level=Level.TECHNICAL, body=DISMISS),
+    ("GET", "/v1/plans"): READ,
+    ("POST", "/v1/plans"): Rule(level=Level.TECHNICAL, success=201, body=PLAN),
+    ("POST", "/v1/plans.csv"): Rule(level=Level.TECHNICAL, success=201, query=LIST, upload=True),
+    ("GET", "/v1/plans/{plan_id}"): READ,
+    ("GET", "/v1/plans/{plan_id}/units"): READ,
+    ("GET", "/v1/plans/{plan_id}/units.csv"): READ,
+    ("POST", "/v1/plans/{plan_id}/execute"): Rule(level=Level.TECHNICAL, success=NOT_NOW, body=WHY),
+    ("POST", "/v1/plans/{plan_id}/approve"): Rule(level=Level.ADMIN, success=NOT_NOW, body=WHY),
+    ("POST", "/v1/plans/{plan_id}/pause"): Rule(level=Level.TECHNICAL, success=NOT_NOW, body=WHY),
+    ("POST", "/v1/plans/{plan_id}/resume"): Rule(level=Level.TECHNICAL, success=NOT_NOW, body=WHY),
+    ("POST", "/v1/plans/{plan_id}/cancel"): Rule(level=Level.TECHNICAL, success=NOT_NOW, body=WHY),
+    ("POST", "/v1/plans/{plan_id}/undo"): Rule(level=Level.TECHNICAL, success=NOT_NOW, body=WHY),
     ("GET", "/v1/entities"): READ,
     ("POST", "/v1/entities"): Rule(level=Level.FACTORY, everywhere=True, success=201, body={"name": "…"}),
     ("GET", "/v1/tokens"): READ,
@@ -145,11 +160,14 @@ async def test_every_caller_gets_what_the_rules_say_and_nothing_else(full: Site)
         ordered = await full.post(f"/v1/units/{unit_of(entity_id)}/commands", system, PING)
         raised = await full.get(f"/v1/units/{unit_of(entity_id)}/alerts", system)
         drifted = await full.get(f"/v1/units/{unit_of(entity_id)}/drifts", system)
+        planned = await full.post("/v1/plans", system, PLAN | {"filter": {"entity_id": entity_id}})
+        assert (await full.post(f"/v1/plans/{planned.json()['id']}/cancel", system, WHY)).status_code == 200
         target = {
             "unit": unit_of(entity_id),
             "command_id": ordered.json()["id"],
             "alert_id": raised.json()["items"][-1]["id"],
             "drift_id": drifted.json()["items"][-1]["id"],
+            "plan_id": planned.json()["id"],
         }
         call = partial(_call, full, route, rule, target, names)
         bound = any(f"{{{name}}}" in route[1] for name in target)
@@ -179,6 +197,9 @@ async def _call(
     method, path = route
     number = await lose(full, b"%d" % next(names)) if "{number}" in path else 0  # each is decided once
     where = path.format(**target, number=number, slug="invalid")
+    if rule.upload:
+        headers = {"Idempotency-Key": f"list-{next(names)}", "Content-Type": "text/csv"}
+        return (await full.ask(method, where, token, params=rule.query, headers=headers)).status_code
     if rule.body is None:
         return (await full.ask(method, where, token, params=rule.query)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from api.wiring import application
-from runtime.settings import Commands, Database, Keeping
+from runtime.settings import Commands, Database, Keeping, Plans
 from storage.pool import open_pool
 from tests.calling import caller, problem
 
@@ -97,5 +97,5 @@ async def test_it_is_alive_but_not_ready_without_a_database() -> None:
 @asynccontextmanager
 async def ready(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of an API on a database."""
-    async with open_pool(database) as pool, caller(application(pool, Commands(), Keeping())) as http:
+    async with open_pool(database) as pool, caller(application(pool, Commands(), Keeping(), Plans())) as http:
         yield http

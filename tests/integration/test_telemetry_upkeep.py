@@ -24,6 +24,10 @@ HOUR = NOW.replace(minute=0) - timedelta(hours=3)
 HOURS = (
     "SELECT hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum FROM heartbeat_hourly"
 )
+BEATS_READ = """
+SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::bigint
+  FROM pg_stat_xact_user_tables JOIN pg_inherits ON inhrelid = relid AND inhparent = 'heartbeat'::regclass
+"""
 
 
 def beat(seq: int, at: datetime, battery_v: float | None = 12.5) -> Heartbeat:
@@ -130,6 +134,36 @@ async def test_notes_are_taken_in_bounded_bites_until_none_is_left(pool: Pool, d
 
     assert [await step(pool, most=2) for _ in range(4)] == [2, 2, 1, 0]
     assert len(await hours(pool)) == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "due"),
+    [
+        ("SELECT roll_heartbeats_up(5000, '-infinity')", 33),
+        ("SELECT max(battery_v_sum) FROM heartbeat_hourly WHERE unit_id IN (1, 2, 3)", 33),
+        ("SELECT max(battery_v_sum) FROM heartbeat_hourly WHERE unit_id = 2", 11),
+    ],
+)
+async def test_a_late_hour_is_summed_up_from_its_units_heartbeats_alone(
+    pool: Pool, database: Database, asked: str, due: int
+) -> None:
+    """Three of 300 units were late: what is read are their eleven heartbeats of the hour each."""
+    async with pool.transaction() as conn:
+        if await engine.present(conn) is Engine.TIMESCALE:
+            pytest.skip("the continuous aggregate keeps its own notes")
+    ten = [beat(seq, HOUR + timedelta(minutes=seq)) for seq in range(10)]
+    await store(pool, [one._replace(unit_id=unit) for one in ten for unit in range(300)])
+    await roll_up(pool, database)
+    async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
+        await owner.execute("ANALYZE heartbeat")
+    await store(pool, [beat(10, HOUR)._replace(unit_id=unit) for unit in (1, 2, 3)])
+
+    async with pool.transaction() as conn:
+        before: int = await value(conn, BEATS_READ)
+        await conn.execute(asked.encode())
+        read = await value(conn, BEATS_READ) - before
+
+    assert read == due
 
 
 async def test_what_is_stored_while_its_hour_is_summed_up_is_in_the_sum(

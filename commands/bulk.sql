@@ -1,0 +1,33 @@
+-- :plan_anew
+-- Plan each statement for what it is given: a plan made for ten units is none for a thousand, nor one made
+-- while `command` was empty.
+SET LOCAL plan_cache_mode = force_custom_plan;
+
+-- :heard
+-- Wait for contacts of units under way, so that these orders come after them, and tell who may listen now; the
+-- dispatcher looks closer.
+SELECT unit_id, presence = 'online' OR live_contact_at > now() - make_interval(secs => %(contact_s)s) AS may_listen
+  FROM unit_status WHERE unit_id = ANY(%(unit_ids)s::int[])
+ ORDER BY unit_id
+   FOR SHARE;
+
+-- :make_intents
+-- Intents of units that never had one.
+INSERT INTO unit_intent (unit_id, epoch)
+SELECT u.id, 0 FROM unit u WHERE u.id = ANY(%(unit_ids)s::int[]) ORDER BY u.id
+ON CONFLICT DO NOTHING;
+
+-- :lock_intents
+-- Lock the intents of units.
+SELECT FROM unit_intent WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR UPDATE;
+
+-- :lock_open
+-- What is under way for units, looked for unit by unit (`OFFSET 0`) however few the planner believes in.
+SELECT * FROM command
+ WHERE id = ANY(ARRAY(
+        SELECT o.id
+          FROM unnest(%(unit_ids)s::int[]) AS u (id)
+         CROSS JOIN LATERAL (SELECT id FROM command WHERE unit_id = u.id AND finished_at IS NULL OFFSET 0) o))
+   AND finished_at IS NULL
+ ORDER BY id
+   FOR UPDATE;

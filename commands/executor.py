@@ -1,0 +1,176 @@
+"""Carries plans out, step by step; any number of executors may run, in any process.
+
+A step is one transaction that holds its plan: it orders what rate, waves, gate and daily cap admit
+now, writes down what became of each unit, and tells when the next is due. So two executors never
+order the same unit for the same plan, and one that dies in a step has not taken it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from prometheus_client import Counter
+
+from commands import bulk, plans, waves
+from commands.bulk import Mandate
+from commands.plans import Plan, State
+from commands.selection import Exclusion
+from commands.states import State as Command
+from commands.waves import Abort, Done, Go, Hold, Progress, Wait
+from runtime.retry import until_stopped
+from runtime.services import pause
+from runtime.settings import Commands, Plans
+from storage.arrays import int4s, texts, uuids
+from storage.pool import Pool
+from storage.sql import Connection, execute, load, row, tuples, value
+
+BATCH = 1_000
+"""Commands ordered in one transaction: the units' contacts wait for it."""
+
+POLL_S = 0.5
+REST_S = 2.0
+"""A plan that waits for its units is looked at again so much later at least."""
+
+REST_FACTOR = 20
+"""And as much later as the look took, so many times: counting what a large plan has come to is not free."""
+
+ORDERS = Counter("heliograph_plan_orders_total", "commands that plans have ordered", ["mode"])
+ABORTS = Counter("heliograph_plan_aborts_total", "plans that were given up because too many commands failed")
+
+SQL = load(__file__)
+log = structlog.get_logger()
+
+
+class Executor:
+    """One that carries plans out."""
+
+    def __init__(self, pool: Pool, commands: Commands, settings: Plans) -> None:
+        self._pool = pool
+        self._commands = commands
+        self._settings = settings
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Carry out until stopped."""
+        await until_stopped("plans", self._work, stop)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if not await self.step():
+                await pause(stop, POLL_S)
+
+    async def step(self) -> bool:
+        """Take the next step of a plan that is due, those that enable first; tell whether there was one."""
+        async with self._pool.transaction() as conn:
+            plan = await row(conn, Plan.from_row, SQL.claim)
+            if plan is None:
+                return False
+            moved = await self._advance(conn, plan)
+            await plans.write(conn, moved)
+        _tell(plan, moved)
+        return True
+
+    async def _advance(self, conn: Connection, plan: Plan) -> Plan:
+        """Do what may be done now, and give the plan as it then stands."""
+        began, now, rate = time.monotonic(), plan.read_at, plan.terms.rate_per_s
+        step = waves.step(
+            plan.terms,
+            await _progress(conn, plan),
+            by_rate=min(waves.allowance(rate, plan.metered_at, now), BATCH),
+            by_cap=await self._left_today(conn, plan),
+        )
+        match step:
+            case Go(number):
+                return await self._order(conn, plan, number)
+            case Wait(Hold.RATE):
+                return replace(plan, waits_for=Hold.RATE, next_at=_next_turn(plan))
+            case Wait(hold):
+                rest_s = max(REST_S, REST_FACTOR * (time.monotonic() - began))
+                return replace(plan, waits_for=hold, next_at=now + timedelta(seconds=rest_s))
+            case Abort(failed, ended):
+                because = {"failed": failed, "ended": ended, "abort_pct": plan.terms.abort_pct}
+                return _end(plan, State.ABORTED, aborted_because=because)
+            case Done():
+                return _end(plan, State.ORDERED)
+
+    async def _left_today(self, conn: Connection, plan: Plan) -> int:
+        """Give how many more may be told to switch off now; plans that disable ask one after the other."""
+        if not plan.wish.disables:
+            return BATCH
+        cap = self._settings.plan_disables_per_day
+        await execute(conn, SQL.lock_cap)
+        return cap - int(await value(conn, SQL.disabled_today, cap=cap))
+
+    async def _order(self, conn: Connection, plan: Plan, number: int) -> Plan:
+        """Order of the next units what is still fit for each."""
+        turn = await tuples(conn, SQL.turn, plan_id=plan.id, after=plan.place, limit=number)
+        mandate = Mandate(
+            plan_id=plan.id, by=plan.executed_by or plan.authored_by, reason=plan.reason, scope=plan.scope
+        )
+        unit_ids = [unit_id for _, unit_id in turn]
+        verdicts = await bulk.order_all(conn, unit_ids, plan.wish, mandate, self._commands)
+        await _settle(conn, plan, turn, verdicts)
+        ordered = sum(isinstance(verdict, UUID) for verdict in verdicts.values())
+        moved = replace(
+            plan,
+            ordered=plan.ordered + ordered,
+            dropped=plan.dropped + len(turn) - ordered,
+            place=turn[-1][0],
+            waits_for=None,
+            metered_at=waves.metered(plan.terms.rate_per_s, plan.metered_at, plan.read_at, ordered),
+        )
+        return replace(moved, next_at=_next_turn(moved))
+
+
+async def _progress(conn: Connection, plan: Plan) -> Progress:
+    """Tell how far a plan is; how its commands end matters only where that can stop it."""
+    came = await plans.tally(conn, plan.id) if plan.wish.disables else {}
+    return Progress(
+        included=plan.included,
+        ordered=plan.ordered,
+        dropped=plan.dropped,
+        confirmed=came.get(Command.CONFIRMED, 0),
+        failed=sum(came.get(state, 0) for state in (Command.REFUSED, Command.EXPIRED)),
+        withdrawn=sum(came.get(state, 0) for state in (Command.SUPERSEDED, Command.CANCELLED)),
+    )
+
+
+async def _settle(
+    conn: Connection, plan: Plan, turn: Sequence[tuple[int, int]], verdicts: Mapping[int, UUID | Exclusion]
+) -> None:
+    """Write down what became of units whose turn it was."""
+    came = [(place, verdicts[unit_id]) for place, unit_id in turn]
+    await execute(
+        conn,
+        SQL.settle,
+        plan_id=plan.id,
+        places=int4s([place for place, _ in came]),
+        command_ids=uuids([verdict if isinstance(verdict, UUID) else None for _, verdict in came]),
+        exclusions=texts([verdict if isinstance(verdict, Exclusion) else None for _, verdict in came]),
+    )
+
+
+def _next_turn(plan: Plan) -> datetime:
+    """Give when the rate next admits a batch worth a transaction, or one command where it is that low."""
+    rate = plan.terms.rate_per_s
+    return plan.metered_at + timedelta(seconds=max(1 / rate, min(BATCH / rate, POLL_S)))
+
+
+def _tell(before: Plan, after: Plan) -> None:
+    """Tell of a step that is committed."""
+    ORDERS.labels(str(after.wish.mode)).inc(after.ordered - before.ordered)
+    if after.state is State.ABORTED:
+        ABORTS.inc()
+        log.warning("plan_aborted", plan=str(after.id), because=after.aborted_because)
+    elif after.state is State.ORDERED:
+        log.info("plan_ordered", plan=str(after.id), ordered=after.ordered, dropped=after.dropped)
+
+
+def _end(plan: Plan, state: State, **changes: Any) -> Plan:
+    return replace(plan, state=state, finished_at=plan.read_at, waits_for=None, **changes)

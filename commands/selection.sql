@@ -1,0 +1,47 @@
+-- :matching
+-- The next units that fit a filter, in the order of ids.
+SELECT u.id
+  FROM unit u LEFT JOIN unit_status s ON s.unit_id = u.id
+ WHERE u.id > %(after)s
+   AND (%(scope)s::bigint[] IS NULL OR u.entity_id = ANY(%(scope)s))
+   AND (%(entity_id)s::bigint IS NULL OR u.entity_id = %(entity_id)s)
+   AND (%(product_type)s::text IS NULL OR u.product_type = %(product_type)s)
+   AND (%(lifecycle)s::text IS NULL OR u.lifecycle = %(lifecycle)s)
+   AND (%(serial_prefix)s::text IS NULL OR starts_with(u.serial_number, %(serial_prefix)s))
+   AND (%(silent_s)s::bigint IS NULL OR NOT coalesce(s.contact_at > now() - make_interval(secs => %(silent_s)s), false))
+   AND (%(heard_s)s::bigint IS NULL OR s.contact_at > now() - make_interval(secs => %(heard_s)s))
+ ORDER BY u.id LIMIT %(limit)s;
+
+-- :by_names
+-- The units within a scope that lines name; an IMEI comes before a serial number of the same digits.
+SELECT DISTINCT ON (place) place, unit_id
+  FROM (SELECT n.place, u.id AS unit_id, u.entity_id, 1 AS rank
+          FROM unnest(%(places)s::int[], %(imeis)s::text[]) AS n (place, imei) JOIN unit u ON u.imei = n.imei
+        UNION ALL
+        SELECT n.place, u.id, u.entity_id, 2
+          FROM unnest(%(places)s::int[], %(serials)s::text[]) AS n (place, serial)
+          JOIN unit u ON u.serial_number = n.serial) named
+ WHERE %(scope)s::bigint[] IS NULL OR entity_id = ANY(%(scope)s)
+ ORDER BY place, rank;
+
+-- :ordered_by
+-- The next units that a plan ordered something of.
+SELECT place, unit_id FROM plan_unit
+ WHERE plan_id = %(plan_id)s AND place > %(after)s AND outcome = 'ordered'
+ ORDER BY place LIMIT %(limit)s;
+
+-- :facts
+-- What is known of units within a scope: what they report, what is wanted of them, what is on its way.
+-- `OFFSET 0`: open commands are looked for unit by unit, however few of them the planner believes in.
+SELECT u.id, u.serial_number, u.entity_id, u.lifecycle::text, s.mode, s.epoch, s.contact_at,
+       i.epoch, i.desired, i.after_s, i.floor, c.mode, c.after_s,
+       EXISTS (SELECT FROM command w WHERE w.unit_id = u.id AND w.kind = 'set_mode' AND w.state = 'awaiting_approval'),
+       EXISTS (SELECT FROM unit_alert a WHERE a.unit_id = u.id AND a.kind = 'two_units' AND a.resolved_at IS NULL)
+  FROM unit u
+  LEFT JOIN unit_status s ON s.unit_id = u.id
+  LEFT JOIN unit_intent i ON i.unit_id = u.id
+  LEFT JOIN LATERAL (
+        SELECT mode, after_s FROM command
+         WHERE unit_id = u.id AND kind = 'set_mode' AND finished_at IS NULL AND state <> 'awaiting_approval'
+        OFFSET 0) c ON true
+ WHERE u.id = ANY(%(unit_ids)s::int[]) AND (%(scope)s::bigint[] IS NULL OR u.entity_id = ANY(%(scope)s));

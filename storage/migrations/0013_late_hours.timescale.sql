@@ -1,0 +1,1 @@
+-- The continuous aggregate keeps its own notes, and sums up by its own means.

@@ -1,0 +1,508 @@
+"""Plans on a real database: dry run, execution, waves and gates, caps, second person, cancel, undo."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+import pytest
+
+from commands import dry_run, ledger, plans
+from commands.dry_run import PlanTooLarge
+from commands.ledger import SecondPersonNeeded
+from commands.plans import (
+    MOVES,
+    NothingToUndo,
+    PlanElsewhere,
+    PlanEmpty,
+    PlanExpired,
+    PlanGoesOn,
+    PlanNotFound,
+    State,
+)
+from commands.policy import WishMakesNoSense
+from commands.selection import Exclusion, Filter, Listing, Matching, Reversal
+from commands.waves import Hold, Terms
+from registry.lifecycle import Lifecycle
+from registry.permissions import Level, LevelTooLow
+from runtime.settings import Commands, Database, Plans
+from tests.builders import a_deed, a_serial, an_imei
+from tests.plan_fleet import DISABLE, ENABLE, SETTINGS, PlanFleet, plan_fleet, somebody
+
+WAVES = Terms(waves_pct=(10, 50, 100), gate_pct=80, abort_pct=20, abort_sample=2)
+
+
+@pytest.fixture
+async def fleet(database: Database) -> AsyncIterator[PlanFleet]:
+    """Give twenty units that report enabled."""
+    async with plan_fleet(database, 20) as opened:
+        yield opened
+
+
+async def open_commands(fleet: PlanFleet) -> int:
+    return int(await fleet.value("SELECT count(*) FROM command WHERE finished_at IS NULL"))
+
+
+async def test_a_plan_says_what_it_would_do_and_does_nothing_yet(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit SET lifecycle = 'TERMINATED' WHERE id = 1")
+    await fleet.sql("UPDATE unit SET lifecycle = 'IN_REPAIR_SYSTEM' WHERE id = 2")
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id = 3")
+    await fleet.sql("UPDATE unit_status SET contact_at = now() - interval '3 d' WHERE unit_id = 4")
+
+    plan = await fleet.draft()
+
+    assert plan.state is State.READY
+    assert plan.summary == {
+        "listed": 20,
+        "included": 17,
+        "excluded": {"terminated": 1, "in_repair": 1, "not_enabled": 1},
+        "by_entity": [{"entity_id": 2, "units": 8}, {"entity_id": 3, "units": 9}],
+        "by_enable_status": {"enabled": 17},
+        "by_contact": {
+            "within_hour": 16,
+            "within_day": 0,
+            "within_week": 1,
+            "within_month": 0,
+            "longer_ago": 0,
+            "never": 0,
+        },
+        "fleet": 19,
+    }
+    assert await open_commands(fleet) == 0
+    await fleet.carry_out(plan)
+    assert await open_commands(fleet) == 0
+
+
+async def test_an_executed_plan_orders_every_unit_once_in_its_own_name(fleet: PlanFleet) -> None:
+    plan = await fleet.draft()
+
+    await fleet.execute(plan)
+    done = await fleet.carry_out(plan)
+
+    assert (done.state, done.ordered, done.dropped) == (State.ORDERED, 20, 0)
+    lines = await fleet.lines(plan)
+    assert {line.command_state for line in lines} == {"queued"}
+    ids = [line.command_id for line in lines]
+    assert len(set(ids)) == 20
+    async with fleet.pool.transaction() as conn:
+        assert ids[0] is not None
+        command = await ledger.by_id(conn, ids[0])
+        [ordered] = await ledger.events(conn, ids[0])
+    assert (command.origin, command.plan_id, command.ordered_by) == ("plan", plan.id, "ada@example.com")
+    assert (command.epoch, command.mode, command.reason) == (1, "offline_disabled", "not paid")
+    assert ordered.evidence == {"reason": "not paid", "plan": str(plan.id)}
+    desired = "SELECT count(*) FROM unit_intent WHERE desired = 'offline_disabled' AND epoch = 1"
+    assert await fleet.value(desired) == 20
+    audited = "SELECT string_agg(action, ' ' ORDER BY id) FROM audit WHERE object_id = %s"
+    assert await fleet.value(audited, str(plan.id)) == "draft_plan execute_plan"
+
+
+async def test_a_plan_of_nothing_cannot_be_executed(fleet: PlanFleet) -> None:
+    plan = await fleet.listing([])
+
+    assert plan.summary is not None
+    assert (plan.summary["listed"], plan.included) == (0, 0)
+    with pytest.raises(PlanEmpty):
+        await fleet.execute(plan)
+
+
+async def test_every_line_of_a_list_is_accounted_for(fleet: PlanFleet) -> None:
+    """Bad input 25."""
+    await fleet.sql(
+        "INSERT INTO unit_alert (unit_id, kind, raised_at, last_at, evidence)"
+        " VALUES (7, 'two_units', now(), now(), '{}')"
+    )
+    lines = [
+        "\ufeffnote,IMEI\r\n",
+        f"a,{an_imei(1)}\r\n",
+        f'"b, quoted",="{an_imei(2)}"\r\n',
+        f"c,{a_serial(3).lower()}\r\n",
+        f"again,{an_imei(1)}\r\n",
+        "\r\n",
+        "=cmd(),=cmd()\r\n",
+        f'"never closed,{an_imei(4)}\r\n',
+        f"e,{an_imei(999)}\r\n",
+        "f\r\n",
+        "g,3.52099E+14\r\n",
+        "h,\x00\x1b[31m%s'; DROP TABLE unit\r\n",
+        f"clone,{an_imei(7)}",
+    ]
+
+    plan = await fleet.listing(lines)
+
+    told = [(line.row, line.serial_number, line.exclusion) for line in await fleet.lines(plan)]
+    assert told == [
+        (2, a_serial(1), None),
+        (3, a_serial(2), None),
+        (4, a_serial(3), None),
+        (5, a_serial(1), Exclusion.TWICE),
+        (7, None, Exclusion.NOT_A_NAME),
+        (8, None, Exclusion.NOT_A_NAME),
+        (9, None, Exclusion.UNKNOWN),
+        (10, None, Exclusion.NOT_A_NAME),
+        (11, None, Exclusion.NOT_A_NAME),
+        (12, None, Exclusion.NOT_A_NAME),
+        (13, a_serial(7), Exclusion.SUSPECTED_CLONE),
+    ]
+    given = {line.row: line.given for line in await fleet.lines(plan)}
+    assert given[7] == "=cmd()"
+    assert given[12] == "\ufffd\ufffd[31m%s'; DROP TABLE unit"
+
+
+async def test_a_list_without_a_heading_has_its_names_in_the_first_column(fleet: PlanFleet) -> None:
+    plan = await fleet.listing([f"{an_imei(1)},x\n", f"{a_serial(2)}\n"])
+
+    assert [(line.row, line.exclusion) for line in await fleet.lines(plan)] == [(1, None), (2, None)]
+
+
+async def test_a_foreign_unit_cannot_be_told_from_one_that_is_not_there(fleet: PlanFleet) -> None:
+    own = somebody("eve", Level.ADMIN, frozenset({2}))
+
+    plan = await fleet.listing([an_imei(1), an_imei(2), an_imei(999)], deed=own)
+    matching = await fleet.draft(deed=own)
+
+    told = [(line.serial_number, line.exclusion) for line in await fleet.lines(plan)]
+    assert told == [(a_serial(1), None), (None, Exclusion.UNKNOWN), (None, Exclusion.UNKNOWN)]
+    assert matching.included == 10
+    with pytest.raises(PlanNotFound):
+        async with fleet.pool.transaction() as conn:
+            await plans.by_id(conn, plan.id, frozenset({3}))
+
+
+async def test_a_unit_that_moved_away_after_the_dry_run_is_not_ordered(fleet: PlanFleet) -> None:
+    own = somebody("eve", Level.ADMIN, frozenset({2}))
+    plan = await fleet.listing([an_imei(1), an_imei(3)], deed=own)
+    await fleet.sql("UPDATE unit SET entity_id = 3 WHERE id = 3")
+
+    await fleet.execute(plan, own)
+    done = await fleet.carry_out(plan)
+
+    assert (done.ordered, done.dropped) == (1, 1)
+    told = [(line.serial_number, line.exclusion) for line in await fleet.lines(plan, frozenset({2}))]
+    assert told == [(a_serial(1), None), (None, Exclusion.UNKNOWN)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "included"),
+    [
+        (Filter(entity_id=2), 10),
+        (Filter(product_type="large"), 1),
+        (Filter(lifecycle=Lifecycle.STORED), 19),
+        (Filter(serial_prefix="HB00001"), 10),
+        (Filter(enable_status="disabled"), 0),
+        (Filter(silent_s=3600), 2),
+        (Filter(heard_s=3600), 18),
+        (Filter(entity_id=3, silent_s=3600), 1),
+    ],
+)
+async def test_a_filter_narrows(fleet: PlanFleet, wanted: Filter, included: int) -> None:
+    await fleet.sql("UPDATE unit SET product_type = 'large', lifecycle = 'SHIPPED' WHERE id = 9")
+    await fleet.sql("UPDATE unit_status SET contact_at = NULL WHERE unit_id = 1")
+    await fleet.sql("UPDATE unit_status SET contact_at = now() - interval '2 h' WHERE unit_id = 2")
+
+    plan = await fleet.draft(source=Matching(wanted))
+
+    assert plan.included == included
+
+
+async def test_what_changed_since_the_dry_run_is_left_out_with_its_reason(fleet: PlanFleet) -> None:
+    plan = await fleet.listing([an_imei(number) for number in range(1, 6)])
+    await fleet.sql("UPDATE unit SET lifecycle = 'TERMINATED' WHERE id = 1")
+    await fleet.sql("UPDATE unit_status SET mode = 'o' WHERE unit_id = 2")
+    async with fleet.pool.transaction() as conn:
+        for number, wish in ((3, DISABLE), (4, ENABLE)):
+            await ledger.order(conn, await fleet.unit(number), wish, a_deed(), Commands())
+
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [
+        Exclusion.TERMINATED,
+        Exclusion.ALREADY_SO,
+        Exclusion.ALREADY_PENDING,
+        Exclusion.NOT_ENABLED,
+        None,
+    ]
+
+
+async def test_what_is_ordered_of_units_that_are_away_waits_for_their_contact(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit_status SET presence = 'online' WHERE unit_id = 1")
+    await fleet.sql("UPDATE unit_status SET live_contact_at = now() WHERE unit_id = 2")
+    await fleet.sql("UPDATE unit_status SET live_contact_at = now() - interval '1 h' WHERE unit_id = 3")
+    plan = await fleet.listing([an_imei(number) for number in (1, 2, 3, 4)])
+
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    due = "SELECT string_agg((due_at < expires_at)::text, ' ' ORDER BY unit_id) FROM command"
+    assert await fleet.value(due) == "true true false false"
+
+
+async def test_an_enable_takes_the_place_of_a_disable_under_way(fleet: PlanFleet) -> None:
+    disabling = await fleet.draft()
+    await fleet.execute(disabling)
+    await fleet.carry_out(disabling)
+
+    enabling = await fleet.draft(ENABLE)
+    await fleet.execute(enabling)
+    await fleet.carry_out(enabling)
+
+    assert {line.command_state for line in await fleet.lines(disabling)} == {"superseded"}
+    assert {line.command_state for line in await fleet.lines(enabling)} == {"queued"}
+    assert await fleet.value("SELECT count(*) FROM unit_intent WHERE desired = 'enabled' AND epoch = 2") == 20
+
+
+async def test_an_enable_takes_the_place_of_a_disable_that_waits_for_a_second_person(
+    fleet: PlanFleet,
+) -> None:
+    unit = await fleet.unit(1)
+    async with fleet.pool.transaction() as conn:
+        await ledger.order(conn, unit, DISABLE, a_deed(), Commands(), suspected_clone=True)
+
+    plan = await fleet.listing([an_imei(1), an_imei(2)], ENABLE)
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [None, Exclusion.ALREADY_SO]
+    assert await fleet.value("SELECT string_agg(state, ' ' ORDER BY id) FROM command") == "superseded queued"
+
+
+async def test_an_expired_plan_orders_nothing(fleet: PlanFleet) -> None:
+    plan = await fleet.draft()
+    await fleet.sql("UPDATE command_plan SET expires_at = now() - interval '1 s'")
+
+    with pytest.raises(PlanExpired):
+        await fleet.execute(plan)
+
+    assert (await fleet.plan(plan)).state is State.EXPIRED
+
+
+async def test_the_next_wave_waits_for_its_gate(fleet: PlanFleet) -> None:
+    plan = await fleet.draft(terms=WAVES)
+    await fleet.execute(plan)
+
+    first = await fleet.carry_out(plan)
+    assert (first.ordered, first.waits_for) == (2, Hold.GATE)
+    await fleet.ends(plan, "confirmed", 1)
+    assert (await fleet.carry_out(plan)).ordered == 2
+    await fleet.ends(plan, "confirmed")
+    second = await fleet.carry_out(plan)
+
+    assert (second.ordered, second.waits_for) == (10, Hold.GATE)
+    await fleet.ends(plan, "confirmed", 6)
+    assert (await fleet.carry_out(plan)).state is State.ORDERED
+
+
+async def test_a_plan_whose_commands_fail_is_given_up(fleet: PlanFleet) -> None:
+    plan = await fleet.draft(terms=WAVES)
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    await fleet.ends(plan, "refused", 1)
+    assert (await fleet.carry_out(plan)).state is State.RUNNING
+    await fleet.ends(plan, "confirmed", 1)
+    given_up = await fleet.carry_out(plan)
+
+    assert (given_up.state, given_up.ordered) == (State.ABORTED, 2)
+    assert given_up.aborted_because == {"failed": 1, "ended": 2, "abort_pct": 20}
+    assert (await fleet.carry_out(plan)).ordered == 2
+
+
+async def test_nothing_gives_up_a_plan_that_enables(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit_status SET mode = 'd'")
+    plan = await fleet.draft(ENABLE)
+    await fleet.execute(plan)
+    executor = fleet.executor()
+    await fleet.sql("UPDATE command_plan SET rate_per_s = 2, metered_at = now() - interval '10 s'")
+    await executor.step()
+    await fleet.ends(plan, "refused")
+
+    done = await fleet.carry_out(plan)
+
+    assert (done.state, done.ordered) == (State.ORDERED, 20)
+    for held in (Terms(waves_pct=(50, 100)), Terms(gate_pct=1), Terms(abort_pct=99)):
+        with pytest.raises(WishMakesNoSense):
+            await fleet.draft(ENABLE, held)
+
+
+async def test_the_rate_bounds_what_a_step_orders(fleet: PlanFleet) -> None:
+    plan = await fleet.draft(terms=Terms(rate_per_s=4))
+    await fleet.execute(plan)
+    executor = fleet.executor()
+
+    await executor.step()
+    assert (await fleet.plan(plan)).ordered == 0
+    await fleet.passes_time()
+    await executor.step()
+
+    assert (await fleet.plan(plan)).ordered == 4
+    assert (await fleet.plan(plan)).next_at > (await fleet.plan(plan)).read_at
+
+
+async def test_a_day_s_cap_holds_every_plan_that_disables(fleet: PlanFleet) -> None:
+    capped = Plans(plan_disables_per_day=5)
+    first = await fleet.listing([an_imei(number) for number in range(1, 4)])
+    second = await fleet.listing([an_imei(number) for number in range(4, 9)])
+    for plan in (first, second):
+        await fleet.execute(plan)
+
+    await fleet.carry_out(first, settings=capped)
+    held = await fleet.carry_out(second, settings=capped)
+    assert (held.ordered, held.waits_for) == (2, Hold.DAILY_CAP)
+    assert (await fleet.carry_out(second, settings=capped)).ordered == 2
+    await fleet.sql("UPDATE command SET ordered_at = ordered_at - interval '25 h'")
+    freed = await fleet.carry_out(second, settings=capped)
+
+    assert (freed.state, freed.ordered) == (State.ORDERED, 5)
+
+
+async def test_many_disables_need_another_person(fleet: PlanFleet) -> None:
+    fleet.settings = Plans(plan_second_person_above=3)
+    plan = await fleet.draft(deed=somebody("author", Level.ADMIN))
+
+    waiting = await fleet.execute(plan, somebody("executor", Level.ADMIN))
+    assert waiting.state is State.AWAITING_APPROVAL
+    assert (await fleet.carry_out(plan)).ordered == 0
+    for name in ("author", "executor"):
+        with pytest.raises(SecondPersonNeeded):
+            await fleet.act(plans.approve, plan, somebody(name, Level.ADMIN))
+    with pytest.raises(LevelTooLow):
+        await fleet.act(plans.approve, plan, somebody("other", Level.TECHNICAL))
+    approved = await fleet.act(plans.approve, plan, somebody("other", Level.ADMIN))
+
+    assert (approved.state, approved.approved_by) == (State.RUNNING, "other@example.com")
+    assert (await fleet.carry_out(plan)).ordered > 0
+
+
+async def test_enables_and_few_disables_need_no_other_person(fleet: PlanFleet) -> None:
+    fleet.settings = Plans(plan_second_person_above=3)
+    few = await fleet.listing([an_imei(number) for number in (1, 2, 3)])
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id > 3")
+    many = await fleet.draft(ENABLE)
+
+    assert (await fleet.execute(few)).state is State.RUNNING
+    assert (await fleet.execute(many)).state is State.RUNNING
+
+
+async def test_disables_need_the_admin_level_and_enables_the_technical(fleet: PlanFleet) -> None:
+    technical = somebody("tim", Level.TECHNICAL)
+    with pytest.raises(LevelTooLow):
+        await fleet.draft(deed=technical)
+    with pytest.raises(LevelTooLow):
+        await fleet.draft(ENABLE, deed=somebody("olga", Level.OVERVIEW))
+    plan = await fleet.draft()
+    with pytest.raises(LevelTooLow):
+        await fleet.execute(plan, technical)
+
+    await fleet.execute(plan)
+    await fleet.act(plans.pause, plan, technical)
+    with pytest.raises(LevelTooLow):
+        await fleet.act(plans.resume, plan, technical)
+    cancelled = await fleet.act(plans.cancel, plan, technical)
+
+    assert cancelled.state is State.CANCELLED
+
+
+async def test_a_paused_plan_orders_nothing_until_it_is_resumed(fleet: PlanFleet) -> None:
+    plan = await fleet.draft(terms=Terms(rate_per_s=5))
+    await fleet.execute(plan)
+    await fleet.passes_time()
+    await fleet.executor().step()
+
+    await fleet.act(plans.pause, plan)
+    assert (await fleet.carry_out(plan)).ordered == 5
+    await fleet.act(plans.resume, plan)
+
+    assert (await fleet.carry_out(plan)).ordered == 20
+
+
+async def test_a_cancelled_plan_leaves_what_it_ordered_and_can_be_undone(fleet: PlanFleet) -> None:
+    plan = await fleet.draft(terms=Terms(rate_per_s=5))
+    await fleet.execute(plan)
+    await fleet.passes_time()
+    await fleet.executor().step()
+    await fleet.passes_time()
+    await fleet.executor().step()
+    await fleet.ends(plan, "confirmed", 3)
+    with pytest.raises(PlanGoesOn):
+        plans.require_undoable(await fleet.plan(plan))
+
+    cancelled = await fleet.act(plans.cancel, plan)
+    plans.require_undoable(await fleet.plan(plan))
+    undo = await fleet.draft(ENABLE, source=Reversal(plan.id), undo_of=plan.id)
+    await fleet.execute(undo)
+    undone = await fleet.carry_out(undo)
+
+    assert (cancelled.ordered, undone.included, undone.ordered) == (10, 10, 10)
+    assert undone.undo_of == plan.id
+    assert {line.command_state for line in await fleet.lines(plan)} == {"confirmed", "superseded", None}
+    assert await fleet.value("SELECT count(*) FROM unit_intent WHERE desired = 'offline_disabled'") == 0
+
+
+async def test_a_plan_that_disabled_nothing_cannot_be_undone(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit_status SET mode = 'd'")
+    enabling = await fleet.draft(ENABLE)
+    await fleet.execute(enabling)
+
+    with pytest.raises(NothingToUndo):
+        plans.require_undoable(await fleet.carry_out(enabling))
+
+
+@pytest.mark.parametrize("act", [plans.approve, plans.pause, plans.resume])
+async def test_what_a_plan_s_state_does_not_allow_is_refused(fleet: PlanFleet, act: object) -> None:
+    plan = await fleet.draft()
+
+    with pytest.raises(PlanElsewhere):
+        await fleet.act(act, plan)
+    await fleet.act(plans.cancel, plan)
+    with pytest.raises(PlanElsewhere):
+        await fleet.act(plans.cancel, plan)
+    with pytest.raises(PlanElsewhere):
+        await fleet.execute(plan)
+
+
+async def test_a_list_that_is_too_long_is_refused(fleet: PlanFleet) -> None:
+    fleet.settings = Plans(plan_units_max=3)
+
+    with pytest.raises(PlanTooLarge):
+        await fleet.listing([an_imei(number) for number in range(1, 5)])
+
+
+async def test_a_dry_run_that_broke_off_can_never_be_executed(fleet: PlanFleet) -> None:
+    draft = plans.Draft(wish=DISABLE, terms=Terms(), scope=None)
+    plan_id, _ = await dry_run.perform(fleet.pool, draft, Listing([an_imei(1)], ""), somebody(), SETTINGS)
+
+    with pytest.raises(PlanElsewhere):
+        async with fleet.pool.transaction() as conn:
+            await plans.execute_plan(conn, plan_id, somebody(), SETTINGS)
+
+
+async def test_executors_beside_one_another_order_nothing_twice(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(plan_fleet(database, 300))
+        plan = await fleet.draft(terms=Terms(rate_per_s=100_000))
+        other = await fleet.draft(terms=Terms(rate_per_s=100_000))
+        for one in (plan, other):
+            await fleet.execute(one)
+        stop = asyncio.Event()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(fleet.executor().serve(stop))
+            while {(await fleet.plan(one)).state for one in (plan, other)} != {State.ORDERED}:
+                await asyncio.sleep(0.02)
+            stop.set()
+
+        assert await open_commands(fleet) == 300
+        assert await fleet.value("SELECT count(*) FROM command") == 300
+        assert await fleet.value("SELECT max(epoch) FROM command") == 1
+        lines = [*await fleet.lines(plan), *await fleet.lines(other)]
+        ordered = [line.command_id for line in lines if isinstance(line.command_id, UUID)]
+        assert len(ordered) == len(set(ordered)) == 300
+        assert {line.exclusion for line in lines} == {None, Exclusion.ALREADY_PENDING}
+
+
+def test_a_plan_ends_where_nothing_leaves_it() -> None:
+    assert {state for state, away in MOVES.items() if not away} == plans.FINAL | {State.EXPIRED}
+    assert set(MOVES) == set(State)
