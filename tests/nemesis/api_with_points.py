@@ -5,7 +5,6 @@ It is the product's own API with one step replaced; it dies at that point of its
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -15,8 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import __main__ as api
 from registry import idempotency
-from runtime import logs
-from runtime.settings import Commands, Database, Http, Keeping, read
 from tests.nemesis.gateway_with_points import Fuse, die
 
 ACCEPTED = 202
@@ -113,8 +110,7 @@ LAY: dict[Point, Callable[[Fuse], None]] = {
 def main(point: str, orders: str) -> None:
     """Serve until that point."""
     LAY[Point(point)](Fuse(int(orders)))
-    logs.configure("api")
-    asyncio.run(api.serve(read(Http), read(Database), read(Commands), read(Keeping)))
+    api.app(args=[])
 
 
 if __name__ == "__main__":
