@@ -46,15 +46,15 @@ UPDATE unit_intent i
                coalesce(g.proven, 0) AS proven, greatest(g.proven, g.sent, 0) AS floor
           FROM unnest(%(unit_ids)s::int[]) AS u (unit_id)
           LEFT JOIN LATERAL (
-                SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
-                 WHERE c.unit_id = u.unit_id AND c.epoch > 0
-                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock')
-                            WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'
-                            ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
-                 ORDER BY c.epoch DESC LIMIT 1) n ON true
-          LEFT JOIN LATERAL (
                 SELECT max(c.epoch) AS given, bool_or(c.mode = 'offline_disabled') AS disabled,
                        max(c.epoch) FILTER (WHERE c.state = 'confirmed') AS proven,
                        max(c.epoch) FILTER (WHERE c.state IN ('superseded', 'cancelled', 'expired') AND c.attempt > 0) AS sent
-                  FROM command c WHERE c.unit_id = u.unit_id AND c.epoch > 0) g ON true) d
+                  FROM command c WHERE c.unit_id = u.unit_id AND c.epoch > 0) g ON true
+          LEFT JOIN LATERAL (
+                SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
+                 WHERE c.unit_id = u.unit_id AND c.epoch > 0
+                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock') AND c.epoch = g.given
+                            WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'
+                            ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
+                 ORDER BY c.epoch DESC LIMIT 1) n ON true) d
  WHERE d.unit_id = i.unit_id;

@@ -273,7 +273,8 @@ async def _carried_out(conn: Connection, stand: _Stand, wish: Wish) -> Command |
     if under_way:
         return max(under_way, key=lambda command: command.wishes)
     others = any(command.mode for command in stand.book.all())
-    if others or stand.reported is not wish.mode or stand.heard_epoch < stand.intent.floor:
+    known = stand.intent.floor <= stand.heard_epoch <= stand.intent.epoch
+    if others or stand.reported is not wish.mode or not known:
         return None
     proven = stand.intent.proven
     holding = await row(conn, Command.from_row, SQL.holding, unit_id=stand.unit_id, proven=proven)

@@ -58,7 +58,7 @@ async def reconcile(
     What a unit reports above the last epoch that was given is adopted, so that no epoch is used twice.
     """
     by_unit = {word.unit_id: word for word in words if word.unit_id in intents}
-    busy = {command.unit_id for command in book.all() if command.mode is not None and command.open}
+    busy = {command.unit_id for command in book.all() if _keeps_back(command, intents)}
     causes = {unit_id: _cause(word, intents[unit_id]) for unit_id, word in by_unit.items()}
     findings = [
         _finding(by_unit[unit_id], cause, intents[unit_id])
@@ -74,6 +74,14 @@ async def reconcile(
         busy |= await _unfit(conn, findings)
         await _answer(conn, book, findings, noted, intents, busy=busy, settings=settings)
         await drift.flag(conn, {finding.unit_id for finding in findings})
+
+
+def _keeps_back(command: Command, intents: Mapping[int, Intent]) -> bool:
+    """Whether a wish is not sent again while this command is open; what waits for approval stops no enable."""
+    if command.wishes:
+        return True
+    waits = command.open and command.mode is not None
+    return waits and command.unit_id in intents and intents[command.unit_id].desired is not Mode.ENABLED
 
 
 def _cause(word: Word, intent: Intent) -> Cause | None:

@@ -45,7 +45,7 @@ UPDATE unit_intent i
           LEFT JOIN LATERAL (
                 SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
                  WHERE c.unit_id = u.unit_id AND c.epoch > 0
-                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock')
+                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock') AND c.epoch = u.epoch
                             WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'
                             ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
                  ORDER BY c.epoch DESC LIMIT 1) n ON true

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from commands import drift
+from commands import drift, ledger
 from commands.docket import Command, Origin
 from commands.drift import Drift, Resolution
 from commands.intent import Cause
@@ -125,6 +125,18 @@ async def test_what_waits_for_approval_wins_over_nothing_and_an_enable_takes_its
 
     assert (newest.state, newest.epoch) == (State.QUEUED, 2)
     assert await enabled.state(waits) is State.SUPERSEDED
+
+
+async def test_what_waits_for_approval_keeps_no_enable_back(enabled: System) -> None:
+    await enabled.obeys(await enabled.order(ENABLE))
+    waits = await enabled.order(DISABLE, suspected_clone=True)
+
+    await enabled.reports(Mode.DISABLED, 1)
+
+    async with enabled.pool.transaction() as conn:
+        newest, *_ = await ledger.of_unit(conn, enabled.unit.id, limit=1)
+    assert (newest.mode, newest.origin, newest.state) == (Mode.ENABLED, Origin.INTENT, State.QUEUED)
+    assert await enabled.state(waits) is State.AWAITING_APPROVAL
 
 
 async def test_an_approval_asks_again_whether_the_unit_is_enabled(enabled: System) -> None:
@@ -323,6 +335,23 @@ async def test_a_refusal_that_is_no_end_of_the_wish_sends_it_once_more(
     renewed = await again(disabled)
     assert (renewed.mode, renewed.epoch) == (Mode.ENABLED, 10)
     assert await open_causes(disabled) == [Cause.NOT_OBEYED]
+
+
+async def test_a_disable_that_was_refused_as_stale_ends_with_the_command_that_carried_it_on(
+    enabled: System,
+) -> None:
+    """A refusal that is no end must not outlast a person's word."""
+    refused = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.acks(
+        refused, result=AckResult.REFUSED, reason="stale_epoch", epoch=refused.epoch + 1, mode=Mode.ENABLED
+    )
+
+    await enabled.cancel(await again(enabled))
+    await enabled.reports(Mode.ENABLED, refused.epoch + 1)
+
+    assert await enabled.open_command() is None
+    assert await open_causes(enabled) == []
 
 
 async def test_a_refusal_for_good_ends_the_wish(disabled: System) -> None:

@@ -70,7 +70,7 @@ def laid(
     """Run a stack with units enrolled; `own_server` when the promise does harm to the database server."""
     with running(gateways, _own if own_server or not _given() else _lent) as stack:
         password = secrets.token_urlsafe()
-        _admit(stack, password)
+        admit(stack, bench.PUBLISHERS, password, bench.access())
         rig = bench.Stack(stack.folder, stack.database, stack.mqtt, password)
         yield Ground(stack, list(asyncio.run(rig.enrol(units))), password)
 
@@ -102,13 +102,13 @@ def _lent(_folder: Folder, _account: Account) -> Iterator[bench.Addressed]:
         yield database
 
 
-def _admit(stack: Stack, password: str) -> None:
-    """Let the load speak for every unit, also after the logins were written anew."""
+def admit(stack: Stack, users: Sequence[str], password: str, access: str) -> None:
+    """Let more users in at the broker, also after the units' logins were written anew."""
     account = servers_account()
-    access = stack.mqtt.logins.with_name("access")
-    write_private(access, access.read_text(encoding="ascii") + bench.access(), owner=account)
+    listed = stack.mqtt.logins.with_name("access")
+    write_private(listed, listed.read_text(encoding="ascii") + access, owner=account)
     backend = stack.mqtt.backend
-    lines = "".join(broker.login(user, password) for user in bench.PUBLISHERS)
+    lines = "".join(broker.login(user, password) for user in users)
     write_private(backend, backend.read_text(encoding="ascii") + lines)
     write_private(stack.mqtt.logins, backend.read_text(encoding="ascii"), owner=account)
     stack.mqtt.reload()
