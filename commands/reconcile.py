@@ -77,7 +77,7 @@ async def reconcile(
 
 
 def _keeps_back(command: Command, intents: Mapping[int, Intent]) -> bool:
-    """Whether a wish is not sent again while this command is open; what waits for approval stops no enable."""
+    """Whether no wish is sent again while this command is open; what waits for approval stops no enable."""
     if command.wishes:
         return True
     waits = command.open and command.mode is not None
