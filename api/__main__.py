@@ -16,6 +16,7 @@ from api.wiring import application, bare
 from runtime import logs
 from runtime.entry import enter
 from runtime.errors import Unavailable
+from runtime.garbage import collect_rarely
 from runtime.services import run
 from runtime.settings import Commands, Database, Http, Keeping, Plans, read
 from storage.pool import open_pool
@@ -58,6 +59,7 @@ def main(context: typer.Context) -> None:
     """Serve until SIGTERM."""
     if context.invoked_subcommand is None:
         logs.configure("api")
+        collect_rarely()
         asyncio.run(serve(read(Http), read(Database), read(Commands), read(Keeping), read(Plans)))
 
 

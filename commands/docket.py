@@ -22,7 +22,7 @@ from commands.policy import Wish
 from commands.states import FINAL, State, check
 from protocol.messages import CommandKind, Mode
 from storage.arrays import int4s, int8s, jsonbs, texts, timestamps, uuids
-from storage.sql import Connection, execute, load, rows, value
+from storage.sql import Connection, at_once, execute, load
 from storage.wakes import after_commit
 
 SQL = load(__file__)
@@ -208,6 +208,12 @@ class Docket:
 
     async def write(self, conn: Connection) -> None:
         """Write all of it: commands that end before new ones, what happened to them, what is wanted now."""
+        async with conn.pipeline():  # one round trip
+            await self._write(conn)
+        for written in (self._changed, self._entered, self._events, self._wished):
+            written.clear()
+
+    async def _write(self, conn: Connection) -> None:
         changed = [
             self._commands[command_id] for command_id in sorted(self._changed.difference(self._entered))
         ]
@@ -245,8 +251,6 @@ class Docket:
             )
         if self._wished:
             await execute(conn, SQL.derive, unit_ids=sorted(self._wished))
-        for written in (self._changed, self._entered, self._events, self._wished):
-            written.clear()
 
     async def _insert(self, conn: Connection, new: Sequence[Command]) -> None:
         await execute(
@@ -298,5 +302,5 @@ def wake(conn: Connection) -> None:
 
 async def lock(conn: Connection, query: LiteralString, *, actor: str, **params: object) -> Docket:
     """Lock what the query finds, which must be in the order of ids, and give the docket of it."""
-    commands = await rows(conn, Command.from_row, query, **params)
-    return Docket(commands, now=await value(conn, SQL.now), actor=actor)
+    found, [clock] = await at_once(conn, (query, params), (SQL.now, {}))
+    return Docket(map(Command.from_row, found), now=clock["now"], actor=actor)

@@ -22,7 +22,7 @@ from registry.permissions import Level
 from registry.units import Unit
 from runtime.errors import Conflict, Forbidden, NotFound
 from runtime.settings import Commands
-from storage.sql import Connection, load, row, rows
+from storage.sql import Connection, at_once, load, row, rows
 
 CODES = {"e": Mode.ENABLED, "d": Mode.DISABLED, "o": Mode.OFFLINE_DISABLED}
 
@@ -253,11 +253,13 @@ class _Stand:
 
 async def _stand(conn: Connection, unit_id: int, *, actor: str) -> _Stand:
     """Lock what a change of a unit's wishes needs, in the order of everybody."""
-    heard_epoch, reported = await row(conn, _heard, SQL.heard, unit_id=unit_id) or (0, None)
-    intent = await row(conn, Intent.from_row, SQL.lock_intent, unit_id=unit_id)
-    assert intent is not None  # noqa: S101 - it is made where it is missing
-    book = await docket.lock(conn, SQL.lock_open, actor=actor, unit_id=unit_id)
-    return _Stand(unit_id, reported, heard_epoch, intent, book)
+    of_unit = {"unit_id": unit_id}
+    heard, [intent], opened, [clock] = await at_once(
+        conn, (SQL.heard, of_unit), (SQL.lock_intent, of_unit), (SQL.lock_open, of_unit), (docket.SQL.now, {})
+    )
+    heard_epoch, reported = _heard(heard[0]) if heard else (0, None)
+    book = Docket(map(Command.from_row, opened), now=clock["now"], actor=actor)
+    return _Stand(unit_id, reported, heard_epoch, Intent.from_row(intent), book)
 
 
 async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[_Stand, Command]:

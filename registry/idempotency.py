@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from registry import wording
 from registry.permissions import Caller
 from runtime.errors import Conflict
-from storage.sql import Connection, execute, load, row
+from storage.sql import Connection, at_once, execute, load
 
 SQL = load(__file__)
 
@@ -60,16 +60,16 @@ async def claim(conn: Connection, caller: Caller, request: Request) -> Answer | 
     `IdempotencyKeyInUse` when the first call takes longer than the connection waits for a lock.
     """
     key = wording.line(request.key, "Idempotency-Key", KEY_LIMIT)
+    named = {"account_id": caller.account_id, "key": key}
     try:
-        await execute(conn, SQL.lock, account_id=caller.account_id, key=key)
+        _, kept = await at_once(conn, (SQL.lock, named), (SQL.kept, named))
     except LockNotAvailable:
         raise IdempotencyKeyInUse(
             "The first call of this key is still at work; try again.", key=key
         ) from None
-    found = await row(conn, _kept, SQL.kept, account_id=caller.account_id, key=key)
-    if found is None:
+    if not kept:
         return None
-    route, digest, answer = found
+    route, digest, answer = _kept(kept[0])
     if (route, digest) != (request.route, request.digest):
         raise IdempotencyKeyReused("Use a new Idempotency-Key for a new request.", key=key, route=route)
     return answer

@@ -20,6 +20,9 @@ from registry.permissions import Caller, Level, Scope, common, listed, unlisted,
 from runtime.errors import Conflict, Forbidden, Invalid, NotFound
 from storage.sql import Connection, execute, load, row, rows
 
+NOTED_EVERY = timedelta(minutes=1)
+"""How exactly the last use of a token is known."""
+
 SQL = load(__file__)
 
 PREFIX = "hg_"
@@ -145,7 +148,8 @@ async def caller(conn: Connection, secret: str, *, origin: str, now: datetime) -
         raise _refused("It has expired; have a new one issued.", why="expired")
     if shown["disabled_at"] is not None:
         raise _refused("Its account is disabled.", why="account_disabled")
-    await execute(conn, SQL.touch, token_id=shown["id"], now=now)
+    if shown["last_used_at"] is None or shown["last_used_at"] < now - NOTED_EVERY:
+        await execute(conn, SQL.touch, token_id=shown["id"], now=now, every=NOTED_EVERY)
     return Caller(
         account_id=shown["account_id"],
         email=shown["email"],

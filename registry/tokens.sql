@@ -31,15 +31,15 @@ UPDATE api_token SET revoked_at = %(now)s WHERE id = %(token_id)s AND revoked_at
 
 -- :shown
 -- What a token that is shown at the door stands for, with the present rights of its account.
-SELECT api_token.id, account_id, email, api_token.level, api_token.scope, expires_at, revoked_at,
+SELECT api_token.id, account_id, email, api_token.level, api_token.scope, expires_at, revoked_at, last_used_at,
        account.level AS account_level, account.scope AS account_scope, disabled_at
   FROM api_token JOIN account ON account.id = account_id
  WHERE token_hash = %(token_hash)s;
 
 -- :touch
--- Note the use, once a minute at most, and never wait for another call that is noting it.
+-- Note the use, not too often, and never wait for another call that is noting it.
 UPDATE api_token SET last_used_at = %(now)s
  WHERE id IN (SELECT id FROM api_token
                WHERE id = %(token_id)s
-                 AND (last_used_at IS NULL OR last_used_at < %(now)s - interval '1 minute')
+                 AND (last_used_at IS NULL OR last_used_at < %(now)s - %(every)s)
                FOR NO KEY UPDATE SKIP LOCKED);

@@ -65,6 +65,18 @@ async def row(
     return None if found is None else from_row(found)
 
 
+async def at_once(
+    conn: Connection, *asked: tuple[LiteralString, Mapping[str, object]]
+) -> list[list[DictRow]]:
+    """Run queries one after the other in a single round trip, and give the rows of each.
+
+    Each sees what those before it locked and wrote; none can be given what another found.
+    """
+    async with conn.pipeline():
+        cursors = [await conn.execute(query, params) for query, params in asked]
+    return [await cursor.fetchall() for cursor in cursors]
+
+
 async def tuples(conn: Connection, query: LiteralString, **params: object) -> list[tuple[Any, ...]]:
     """Run a query whose rows come by the thousand: bare tuples, read in binary form."""
     async with conn.cursor(row_factory=tuple_row, binary=True) as cursor:
