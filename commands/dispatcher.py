@@ -44,6 +44,9 @@ BATCH = 500
 LANES = 3
 """Batches on their way to the broker while the next is claimed."""
 
+GATHER_S = 0.01
+"""For so long (seconds) what became due waits for more: a claim costs the same for one as for ten."""
+
 POLL_S = 1.0
 log = structlog.get_logger()
 
@@ -171,6 +174,7 @@ class Dispatcher:
                     task.add_done_callback(under_way.discard)
                 if found < BATCH:
                     await pause(self._woken, POLL_S)
+                    await pause(stop, GATHER_S)
                 await pause(stop, self._pace.wait_s)
 
     async def _claim(self) -> Claim:
