@@ -190,7 +190,7 @@ class Dispatcher:
             sendings = []
             for due in sorted(found, key=_ping_last):
                 unit, command = standing[due["unit_id"]], Command.from_row(due)
-                if due["lifecycle"] == Lifecycle.TERMINATED or not unit["listens"]:
+                if due["lifecycle"] == Lifecycle.TERMINATED or not unit["listens"] or _doubted(command, unit):
                     book.change(command, due_at=command.expires_at)  # its contact makes it due
                 elif unit["busy_until"] is not None:
                     book.change(command, due_at=min(unit["busy_until"], command.expires_at))
@@ -260,6 +260,13 @@ class Dispatcher:
 
 def _ping_last(due: DictRow) -> bool:
     return CommandKind(due["kind"]) is CommandKind.PING
+
+
+def _doubted(command: Command, unit: DictRow) -> bool:
+    """Whether something came up since the order for which this unit is not to be switched off now."""
+    return command.mode is Mode.OFFLINE_DISABLED and (
+        unit["in_repair"] or (unit["two_units"] and command.approved_by is None)
+    )
 
 
 def on_wire(command: Command) -> messages.Command:

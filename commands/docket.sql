@@ -40,8 +40,8 @@ SELECT * FROM unnest(%(ids)s::uuid[], %(unit_ids)s::int[], %(kinds)s::text[], %(
 -- Who was to be switched off, and is not any more, is to be on.
 UPDATE unit_intent i
    SET epoch = greatest(i.epoch, d.given), desired = d.mode, wished_by = d.wished_by, after_s = d.after_s,
-       lapsed = d.lapsed, proven = d.proven, floor = d.floor
-  FROM (SELECT u.unit_id, g.given, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode,
+       lapsed = d.lapsed, given = d.given, proven = d.proven, floor = d.floor
+  FROM (SELECT u.unit_id, coalesce(g.given, 0) AS given, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode,
                n.ordered_by AS wished_by, coalesce(n.after_s, 0) AS after_s, coalesce(n.lapsed, false) AS lapsed,
                coalesce(g.proven, 0) AS proven, greatest(g.proven, g.sent, 0) AS floor
           FROM unnest(%(unit_ids)s::int[]) AS u (unit_id)
@@ -54,6 +54,9 @@ UPDATE unit_intent i
                 SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
                  WHERE c.unit_id = u.unit_id AND c.epoch > 0
                    AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock') AND c.epoch = g.given
+                                 AND NOT EXISTS (SELECT FROM command x  -- what was to carry it on
+                                                  WHERE x.unit_id = c.unit_id AND x.mode IS NOT NULL
+                                                    AND x.ordered_at > c.ordered_at AND x.state = 'cancelled')
                             WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'
                             ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
                  ORDER BY c.epoch DESC LIMIT 1) n ON true) d

@@ -112,6 +112,7 @@ async def note(
     names = {
         "unit_ids": int4s([finding.unit_id for finding in findings]),
         "causes": texts([finding.cause for finding in findings]),
+        "desired": texts([finding.desired for finding in findings]),
     }
     await execute(conn, SQL.reopen, **names, memory_s=memory_s)
     found = await rows(
@@ -119,7 +120,6 @@ async def note(
         lambda row: ((row.pop("unit_id"), Cause(row.pop("cause"))), Noted(**row)),
         SQL.note,
         **names,
-        desired=texts([finding.desired for finding in findings]),
         modes=texts([finding.reported_mode for finding in findings]),
         epochs=int8s([finding.reported_epoch for finding in findings]),
         evidence=jsonbs([finding.evidence for finding in findings]),

@@ -1,16 +1,17 @@
 -- :reopen
--- What agreed for a while only is still the same contradiction.
+-- What agreed for a while only is still the same contradiction, of the same wish.
 UPDATE drift SET closed_at = NULL, closed_by = NULL, resolution = NULL
  WHERE id IN (SELECT DISTINCT ON (d.unit_id, d.cause) d.id
                 FROM drift d
-                JOIN unnest(%(unit_ids)s::int[], %(causes)s::text[]) AS n (unit_id, cause) USING (unit_id, cause)
-               WHERE d.resolution = 'in_accord' AND d.closed_at > now() - make_interval(secs => %(memory_s)s)
+                JOIN unnest(%(unit_ids)s::int[], %(causes)s::text[], %(desired)s::text[])
+                     AS n (unit_id, cause, desired) USING (unit_id, cause)
+               WHERE d.desired IS NOT DISTINCT FROM n.desired AND d.resolution = 'in_accord' AND d.closed_at > now() - make_interval(secs => %(memory_s)s)
                  AND NOT EXISTS (SELECT FROM drift o
                                   WHERE o.unit_id = d.unit_id AND o.cause = d.cause AND o.closed_at IS NULL)
                ORDER BY d.unit_id, d.cause, d.id DESC);
 
 -- :note
--- Contradictions as they came, each once while it is open.
+-- Contradictions as they came, each once while it is open; for another wish the count begins anew.
 INSERT INTO drift (unit_id, cause, opened_at, seen_at, desired, reported_mode, reported_epoch, evidence)
 SELECT unit_id, cause, now(), now(), desired, mode, epoch, evidence
   FROM unnest(%(unit_ids)s::int[], %(causes)s::text[], %(desired)s::text[], %(modes)s::text[], %(epochs)s::bigint[],
@@ -18,7 +19,9 @@ SELECT unit_id, cause, now(), now(), desired, mode, epoch, evidence
  ORDER BY unit_id
 ON CONFLICT (unit_id, cause) WHERE closed_at IS NULL
 DO UPDATE SET seen_at = excluded.seen_at, desired = excluded.desired, reported_mode = excluded.reported_mode,
-              reported_epoch = excluded.reported_epoch, evidence = excluded.evidence
+              reported_epoch = excluded.reported_epoch, evidence = excluded.evidence,
+              sendings = CASE WHEN drift.desired IS NOT DISTINCT FROM excluded.desired THEN drift.sendings ELSE 0 END,
+              gave_up_at = CASE WHEN drift.desired IS NOT DISTINCT FROM excluded.desired THEN drift.gave_up_at END
 RETURNING id, unit_id, cause, sendings, gave_up_at IS NOT NULL AS gave_up, (xmax = 0) AS fresh;
 
 -- :count

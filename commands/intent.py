@@ -66,10 +66,11 @@ MEANINGS = {
 class Intent:
     """What is wanted of a unit, as its commands tell it.
 
-    `wished_by` ordered what is desired; None where that only follows from what was given up. `epoch`
-    is the last that was given, or adopted from a report. `proven` is the highest that a
-    report confirmed, `floor` the highest of those and of what was sent and then given up. `lapsed`
-    when the wish's own command expired. `drifted` while a contradiction is open that ends by itself.
+    `wished_by` ordered what is desired; None where that only follows from what was given up. `given`
+    is the last epoch that was given here, `epoch` that or a higher one adopted from a report. `proven`
+    is the highest that a report confirmed, `floor` the highest of those and of what was sent and then
+    given up. `lapsed` when the wish's own command expired. `drifted` while a contradiction is open
+    that ends by itself.
     """
 
     unit_id: int
@@ -78,6 +79,7 @@ class Intent:
     wished_by: str | None
     after_s: int
     lapsed: bool
+    given: int
     proven: int
     floor: int
     drifted: bool
@@ -92,12 +94,12 @@ class Intent:
         """Give why a report is not in accord; None when it is."""
         if epoch > ADOPTED_EPOCH_MAX:
             return Cause.EPOCH_ABSURD
-        if epoch > self.epoch:
+        differs = self.desired is not None and mode is not self.desired
+        # Adopted, and still not ours: somebody else set the mode that differs.
+        if epoch > self.epoch or (differs and epoch > self.given):
             return Cause.EPOCH_AHEAD
         if epoch < self.proven:
             return Cause.EPOCH_WENT_BACK
-        if self.desired is None:
-            return None
-        if mode is not self.desired:
+        if differs:
             return Cause.LAPSED if self.lapsed else Cause.MODE_DIFFERS
-        return Cause.UNFENCED if epoch < self.floor else None
+        return Cause.UNFENCED if self.desired is not None and epoch < self.floor else None

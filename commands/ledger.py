@@ -128,9 +128,12 @@ async def order(
     stand = await _stand(conn, unit.id, actor=deed.by.email)
     policy.check_unit(wish, unit)
     if wish.mode is not None and (existing := await _carried_out(conn, stand, wish)):
+        if existing.wishes:  # the newest word is this: what waits for approval is not
+            _supersede(stand.book, existing.id, waiting_only=True)
+            await stand.book.write(conn)
         return Ordered(existing, new=False)
     policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
-    awaits = wish.disables and suspected_clone
+    awaits = wish.disables and (suspected_clone or stand.two_units)
     ordering = Ordering(
         by=deed.by.email, reason=deed.reason, now=stand.book.now, life=policy.life(wish, settings)
     )
@@ -149,13 +152,16 @@ async def cancel(conn: Connection, command_id: UUID, deed: Deed) -> Command:
     """Take a command back that is under way; one that is cancelled already stays as it is.
 
     What was sent may reach its unit all the same: what is wanted of it is then sent once more, under
-    a newer epoch. Takes the technical level and a reason; raises `CommandEnded` after any other end.
+    a newer epoch. Takes a reason and the technical level; for an enable that was sent the admin
+    level. Raises `CommandEnded` after any other end.
     """
     deed.by.require(Level.TECHNICAL)
     deed.require_reason()
     stand, command = await _stand_of(conn, command_id, actor=deed.by.email)
     if command.state is State.CANCELLED:
         return command
+    if command.mode is Mode.ENABLED and command.attempt:
+        deed.by.require(Level.ADMIN)  # what was wanted before may be darkness, and is sent again
     if not command.open:
         raise CommandEnded(f"This command is {command.state} already.", state=str(command.state))
     cancelled = stand.book.move(command, State.CANCELLED, "cancelled", evidence={"reason": deed.reason})
@@ -200,6 +206,12 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     return approved
 
 
+async def views(conn: Connection, unit_id: int) -> tuple[Mode | None, Intent | None]:
+    """Give what a unit reported last and what is wanted of it, locked for an order in this transaction."""
+    stand = await _stand(conn, unit_id, actor="")
+    return stand.reported, stand.intent
+
+
 async def of_unit(conn: Connection, unit_id: int, *, limit: int, before: UUID | None = None) -> list[Command]:
     """List a unit's commands, newest first; `before` is the id of the last one of the page before."""
     return await rows(conn, Command.from_row, SQL.of_unit, unit_id=unit_id, limit=limit, before=before)
@@ -233,6 +245,7 @@ class _Stand:
     unit_id: int
     reported: Mode | None
     heard_epoch: int
+    two_units: bool
     intent: Intent
     book: Docket
 
@@ -254,12 +267,17 @@ class _Stand:
 async def _stand(conn: Connection, unit_id: int, *, actor: str) -> _Stand:
     """Lock what a change of a unit's wishes needs, in the order of everybody."""
     of_unit = {"unit_id": unit_id}
-    heard, [intent], opened, [clock] = await at_once(
-        conn, (SQL.heard, of_unit), (SQL.lock_intent, of_unit), (SQL.lock_open, of_unit), (docket.SQL.now, {})
+    heard, [intent], opened, [told], [clock] = await at_once(
+        conn,
+        (SQL.heard, of_unit),
+        (SQL.lock_intent, of_unit),
+        (SQL.lock_open, of_unit),
+        (SQL.suspected, of_unit),
+        (docket.SQL.now, {}),
     )
     heard_epoch, reported = _heard(heard[0]) if heard else (0, None)
     book = Docket(map(Command.from_row, opened), now=clock["now"], actor=actor)
-    return _Stand(unit_id, reported, heard_epoch, Intent.from_row(intent), book)
+    return _Stand(unit_id, reported, heard_epoch, told["two_units"], Intent.from_row(intent), book)
 
 
 async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[_Stand, Command]:

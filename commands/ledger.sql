@@ -12,6 +12,11 @@ RETURNING *;
 -- The unit's commands under way.
 SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER BY id FOR UPDATE;
 
+-- :suspected
+-- Whether two units are suspected under this one's IMEI; asked behind the locks.
+SELECT EXISTS (SELECT FROM unit_alert
+                WHERE unit_id = %(unit_id)s AND kind = 'two_units' AND resolved_at IS NULL) AS two_units;
+
 -- :holding
 -- The mode command that holds, if the newest that was not given up is confirmed; its unit's intent is locked.
 SELECT * FROM command

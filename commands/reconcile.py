@@ -71,8 +71,10 @@ async def reconcile(
     if findings:
         await _adopt(conn, by_unit.values(), intents)
         noted = await drift.note(conn, findings, memory_s=settings.command_drift_memory_s)
-        busy |= await _unfit(conn, findings)
-        await _answer(conn, book, findings, noted, intents, busy=busy, settings=settings)
+        unfit, doubtful = await _fitness(conn, findings)
+        await _answer(
+            conn, book, findings, noted, intents, busy=busy | unfit, doubtful=doubtful, settings=settings
+        )
         await drift.flag(conn, {finding.unit_id for finding in findings})
 
 
@@ -87,9 +89,17 @@ def _keeps_back(command: Command, intents: Mapping[int, Intent]) -> bool:
 def _cause(word: Word, intent: Intent) -> Cause | None:
     """Give why a word is not in accord; what waited on its way says nothing of now, but of epochs."""
     if word.refused:
-        return Cause.NOT_OBEYED if intent.desired else None
+        return _unwilling(word, intent)
     cause = intent.contradicted(epoch=word.epoch, mode=word.mode)
     return cause if word.live or cause in {Cause.EPOCH_AHEAD, Cause.EPOCH_ABSURD} else None
+
+
+def _unwilling(word: Word, intent: Intent) -> Cause | None:
+    """Give why a wish was refused; who is ahead of us is not switched off without a person's word."""
+    if intent.desired is None:
+        return None
+    ahead = word.epoch > intent.given and intent.desired is not Mode.ENABLED
+    return Cause.EPOCH_AHEAD if ahead else Cause.NOT_OBEYED
 
 
 def _finding(word: Word, cause: Cause, intent: Intent) -> Finding:
@@ -114,22 +124,20 @@ async def _adopt(conn: Connection, words: Iterable[Word], intents: Mapping[int, 
         )
 
 
-async def _unfit(conn: Connection, findings: Iterable[Finding]) -> set[int]:
-    """Give the units to which nothing is sent by itself: those that are gone, and the dark ones in repair."""
-    lives = dict(
-        await rows(
-            conn,
-            lambda row: (row["id"], Lifecycle(row["lifecycle"])),
-            SQL.lifecycles,
-            unit_ids=int4s([finding.unit_id for finding in findings]),
-        )
-    )
-    return {
+async def _fitness(conn: Connection, findings: Iterable[Finding]) -> tuple[set[int], set[int]]:
+    """Give the units to which nothing is sent by itself, and those that may be two.
+
+    Nothing is sent to who is gone, and nothing dark to who is in repair.
+    """
+    told = await rows(conn, dict, SQL.fitness, unit_ids=int4s([finding.unit_id for finding in findings]))
+    lives = {row["id"]: Lifecycle(row["lifecycle"]) for row in told}
+    unfit = {
         finding.unit_id
         for finding in findings
         if lives[finding.unit_id] is Lifecycle.TERMINATED
         or (lives[finding.unit_id] is Lifecycle.IN_REPAIR_SYSTEM and finding.desired is not Mode.ENABLED)
     }
+    return unfit, {row["id"] for row in told if row["two_units"]}
 
 
 async def _answer(
@@ -140,6 +148,7 @@ async def _answer(
     intents: Mapping[int, Intent],
     *,
     busy: set[int],
+    doubtful: set[int],
     settings: Commands,
 ) -> None:
     """Send the wish once more where nothing is under way, until it was sent often enough."""
@@ -155,7 +164,8 @@ async def _answer(
             GIVEN_UP.inc()
             log.warning("drift_given_up", unit_id=finding.unit_id, cause=finding.cause, drift=found.id)
             continue
-        command = _again(finding, intents[finding.unit_id], book, settings)
+        doubted = finding.cause.needs_person or finding.unit_id in doubtful
+        command = _again(finding, intents[finding.unit_id], book, settings, doubted=doubted)
         book.enter(command, evidence={"drift": found.id, "cause": finding.cause})
         sent.append(found.id)
     await book.write(conn)
@@ -163,10 +173,10 @@ async def _answer(
         await drift.count(conn, sent=sent, given_up=given_up)
 
 
-def _again(finding: Finding, intent: Intent, book: Docket, settings: Commands) -> Command:
-    """Make the command that sends a wish once more, under a newer epoch."""
+def _again(finding: Finding, intent: Intent, book: Docket, settings: Commands, *, doubted: bool) -> Command:
+    """Make the command that sends a wish once more, under a newer epoch; if `doubted`, only lit by itself."""
     wish = Wish(kind=CommandKind.SET_MODE, mode=intent.desired, after_s=intent.after_s)
-    awaits = wish.disables and finding.cause.needs_person
+    awaits = wish.disables and doubted
     ordering = Ordering(
         by=intent.wished_by or BY,
         reason=f"{finding.cause}: the unit reports {finding.reported_mode}, epoch {finding.reported_epoch}",

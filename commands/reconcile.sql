@@ -4,6 +4,10 @@ UPDATE unit_intent i SET epoch = greatest(i.epoch, new.epoch)
   FROM unnest(%(unit_ids)s::int[], %(epochs)s::bigint[]) AS new (unit_id, epoch)
  WHERE new.unit_id = i.unit_id;
 
--- :lifecycles
--- Where units stand in their lives.
-SELECT id, lifecycle FROM unit WHERE id = ANY(%(unit_ids)s::int[]);
+-- :fitness
+-- Where units stand in their lives, and whether two are suspected under one IMEI.
+SELECT u.id, u.lifecycle,
+       EXISTS (SELECT FROM unit_alert a
+                WHERE a.unit_id = u.id AND a.kind = 'two_units' AND a.resolved_at IS NULL) AS two_units
+  FROM unit u
+ WHERE u.id = ANY(%(unit_ids)s::int[]);

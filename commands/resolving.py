@@ -7,7 +7,8 @@ from enum import StrEnum
 from commands import drift, ledger
 from commands.drift import Drift, Resolution
 from commands.policy import Wish
-from protocol.messages import CommandKind
+from commands.states import State
+from protocol.messages import CommandKind, Mode
 from registry import units
 from registry.audit import Deed
 from runtime.errors import Conflict
@@ -25,7 +26,7 @@ class Decision(StrEnum):
     """Order what is wanted once more."""
 
     ACCEPT = "accept"
-    """Order what the unit reports, so that this is wanted from now on."""
+    """Want what the unit reports from now on: that it is enabled. Nobody is switched off by accepting it."""
 
 
 RESOLUTIONS = {
@@ -37,6 +38,14 @@ RESOLUTIONS = {
 
 class NothingWanted(Conflict):
     """Nobody ever ordered a mode for this unit: there is nothing to send again."""
+
+
+class AwaitsApproval(Conflict):
+    """What would be sent again waits for a second person."""
+
+
+class NotAcceptable(Conflict):
+    """The unit does not report what could be accepted."""
 
 
 async def resolve(
@@ -51,10 +60,29 @@ async def resolve(
     An order needs what every order needs: level, reason and a unit that admits it.
     """
     found = await drift.by_id(conn, number, scope=deed.by.scope)
-    if found.closed_at is None and decision is not Decision.DISMISS:
-        mode = found.desired if decision is Decision.SEND_AGAIN else found.reported_mode
-        if mode is None:
-            raise NothingWanted(f"Nothing is wanted of {found.serial_number} that could be sent again.")
+    if found.closed_at is not None:
+        return found
+    if decision is not Decision.DISMISS:
+        wish = await _wish(conn, found, decision)
         unit = await units.by_identity(conn, found.imei, scope=deed.by.scope)
-        await ledger.order(conn, unit, Wish(kind=CommandKind.SET_MODE, mode=mode), deed, settings)
+        ordered = await ledger.order(conn, unit, wish, deed, settings)
+        if not ordered.new and ordered.command.state is State.AWAITING_APPROVAL:
+            raise AwaitsApproval(
+                "The wish waits for approval: approve or cancel it.", id=str(ordered.command.id)
+            )
     return await drift.close(conn, found, RESOLUTIONS[decision], deed)
+
+
+async def _wish(conn: Connection, found: Drift, decision: Decision) -> Wish:
+    """Give what is to be ordered, as things stand now and not as they stood when the drift began."""
+    reported, intent = await ledger.views(conn, found.unit_id)
+    if decision is Decision.ACCEPT:
+        if reported is not Mode.ENABLED:
+            raise NotAcceptable(
+                f"{found.serial_number} reports {reported}: only enabled can be accepted as it is.",
+                reported=reported,
+            )
+        return Wish(kind=CommandKind.SET_MODE, mode=Mode.ENABLED)
+    if intent is None or intent.desired is None:
+        raise NothingWanted(f"Nothing is wanted of {found.serial_number} that could be sent again.")
+    return Wish(kind=CommandKind.SET_MODE, mode=intent.desired, after_s=intent.after_s)

@@ -421,6 +421,7 @@ TABLE unit_intent
     drifted boolean NOT NULL DEFAULT false
     epoch bigint NOT NULL
     floor bigint NOT NULL DEFAULT 0
+    given bigint NOT NULL DEFAULT 0
     lapsed boolean NOT NULL DEFAULT false
     proven bigint NOT NULL DEFAULT 0
     unit_id integer NOT NULL

@@ -31,6 +31,7 @@ ALTER TABLE unit_intent
     ADD COLUMN wished_by text,
     ADD COLUMN after_s bigint NOT NULL DEFAULT 0,
     ADD COLUMN lapsed  boolean NOT NULL DEFAULT false,
+    ADD COLUMN given   bigint NOT NULL DEFAULT 0,
     ADD COLUMN proven  bigint NOT NULL DEFAULT 0,
     ADD COLUMN floor   bigint NOT NULL DEFAULT 0,
     ADD COLUMN drifted boolean NOT NULL DEFAULT false,
@@ -38,8 +39,9 @@ ALTER TABLE unit_intent
 
 UPDATE unit_intent i
    SET desired = d.mode, wished_by = d.wished_by, after_s = coalesce(d.after_s, 0), lapsed = coalesce(d.lapsed, false),
-       proven = least(d.proven, i.epoch), floor = least(d.floor, i.epoch)
-  FROM (SELECT u.unit_id, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode, n.ordered_by AS wished_by, n.after_s, n.lapsed,
+       given = least(d.given, i.epoch), proven = least(d.proven, i.epoch), floor = least(d.floor, i.epoch)
+  FROM (SELECT u.unit_id, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode, n.ordered_by AS wished_by,
+               n.after_s, n.lapsed, coalesce(g.given, 0) AS given,
                coalesce(g.proven, 0) AS proven, greatest(g.proven, g.floor, 0) AS floor
           FROM unit_intent u
           LEFT JOIN LATERAL (
@@ -50,7 +52,7 @@ UPDATE unit_intent i
                             ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
                  ORDER BY c.epoch DESC LIMIT 1) n ON true
           LEFT JOIN LATERAL (
-                SELECT bool_or(c.mode = 'offline_disabled') AS disabled,
+                SELECT max(c.epoch) AS given, bool_or(c.mode = 'offline_disabled') AS disabled,
                        max(c.epoch) FILTER (WHERE c.state = 'confirmed') AS proven,
                        max(c.epoch) FILTER (WHERE c.state IN ('superseded', 'cancelled', 'expired') AND c.attempt > 0) AS floor
                   FROM command c WHERE c.unit_id = u.unit_id AND c.epoch > 0) g ON true) d

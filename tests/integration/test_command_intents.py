@@ -12,12 +12,15 @@ from commands.drift import Drift, Resolution
 from commands.intent import Cause
 from commands.ledger import CommandEnded, NothingToApprove, SecondPersonNeeded
 from commands.policy import NotEnabled, Wish
-from commands.resolving import Decision, NothingWanted, resolve
+from commands.resolving import AwaitsApproval, Decision, NotAcceptable, NothingWanted, resolve
 from commands.states import State
 from protocol.messages import AckResult, CommandKind, Mode
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level
+from runtime import clock
 from runtime.errors import Forbidden, NotFound
+from telemetry import alerts
+from telemetry.alerts import Finding, Kind
 from tests.builders import a_caller, a_deed
 from tests.integration.test_commands import DISABLE, ENABLE, PING, SETTINGS, System, enabled, system
 
@@ -351,7 +354,7 @@ async def test_a_disable_that_was_refused_as_stale_ends_with_the_command_that_ca
     await enabled.reports(Mode.ENABLED, refused.epoch + 1)
 
     assert await enabled.open_command() is None
-    assert await open_causes(enabled) == []
+    assert await open_causes(enabled) == [Cause.EPOCH_AHEAD]  # somebody is to know of it
 
 
 async def test_a_refusal_for_good_ends_the_wish(disabled: System) -> None:
@@ -396,6 +399,8 @@ async def test_a_dismissed_drift_is_closed_with_its_reason_and_one_that_goes_on_
 async def test_a_person_may_send_again_or_let_the_unit_have_its_way(disabled: System) -> None:
     await disabled.reports(Mode.ENABLED, 0)
     [found] = await drifts(disabled)
+    with pytest.raises(AwaitsApproval):
+        await decides(disabled, found, Decision.SEND_AGAIN)
     await disabled.cancel(await again(disabled))
 
     with pytest.raises(Forbidden):
@@ -411,6 +416,117 @@ async def test_a_person_may_send_again_or_let_the_unit_have_its_way(disabled: Sy
     accepted = await disabled.open_command()
     assert accepted is not None
     assert accepted.mode is Mode.ENABLED
+
+
+async def test_what_is_sent_again_is_what_is_wanted_now(disabled: System) -> None:
+    """A drift that began under another wish switches nobody off."""
+    await disabled.reports(Mode.ENABLED, 0)
+    [found] = await drifts(disabled)
+    await disabled.obeys(await disabled.order(ENABLE))
+
+    await decides(disabled, found, Decision.SEND_AGAIN)
+
+    assert await disabled.open_command() is None
+    assert (await disabled.standing()).enable_status == "enabled"
+
+
+async def test_darkness_is_not_accepted(enabled: System) -> None:
+    await enabled.obeys(await enabled.order(ENABLE))
+    await enabled.reports(Mode.OFFLINE_DISABLED, 40)
+    await enabled.cancel(await again(enabled))
+    [found] = await drifts(enabled)
+
+    with pytest.raises(NotAcceptable):
+        await decides(enabled, found, Decision.ACCEPT)
+
+
+async def test_who_is_ahead_of_this_system_is_never_switched_off_by_itself(disabled: System) -> None:
+    """Not when the first question was answered with no, and not when nobody answered."""
+    await disabled.reports(Mode.ENABLED, 9)
+    asked = await again(disabled)
+    await disabled.cancel(asked)
+
+    await disabled.reports(Mode.ENABLED, 9)
+
+    again_asked = await again(disabled)
+    assert (asked.state, again_asked.state) == (State.AWAITING_APPROVAL, State.AWAITING_APPROVAL)
+    await disabled.expires(again_asked)
+    await disabled.reports(Mode.ENABLED, 9)
+    last = await again(disabled)
+    assert last.state is State.AWAITING_APPROVAL
+    await disabled.obeys(await disabled.approve(last))
+
+
+async def test_a_disable_that_was_overtaken_unseen_is_not_repeated_by_itself(enabled: System) -> None:
+    """This database forgot an enable; the unit refuses the old offline-disable as stale."""
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+
+    await enabled.acks(command, result=AckResult.REFUSED, reason="stale_epoch", epoch=9, mode=Mode.ENABLED)
+
+    assert (await again(enabled)).state is State.AWAITING_APPROVAL
+    assert await open_causes(enabled) == [Cause.EPOCH_AHEAD]
+
+
+async def test_another_wish_has_a_count_of_its_own(disabled: System) -> None:
+    """What was sent in vain to switch off does not keep an enable from being sent."""
+    for number in range(SETTINGS.command_drift_sendings):
+        await disabled.reports(Mode.ENABLED, 1 + number)
+        command = await again(disabled)
+        await disabled.makes_due(command)
+        await disabled.dispatcher.step()
+        await disabled.reports(Mode.OFFLINE_DISABLED, command.epoch)
+    await disabled.reports(Mode.ENABLED, 1 + SETTINGS.command_drift_sendings)
+    await disabled.obeys(enable := await disabled.order(ENABLE))
+
+    await disabled.reports(Mode.OFFLINE_DISABLED, enable.epoch)
+
+    assert (await again(disabled)).mode is Mode.ENABLED
+
+
+async def test_two_units_under_one_name_are_not_switched_off_by_itself(disabled: System) -> None:
+    async with disabled.pool.transaction() as conn:
+        await alerts.raise_all(conn, [Finding(disabled.unit.id, Kind.TWO_UNITS, {})], now=clock.now())
+
+    await disabled.reports(Mode.ENABLED, 1)
+
+    assert (await again(disabled)).state is State.AWAITING_APPROVAL
+
+
+@pytest.mark.parametrize("trouble", ["two units", "repair"])
+async def test_what_came_up_since_the_order_keeps_a_disable_back(enabled: System, trouble: str) -> None:
+    command = await enabled.order(DISABLE)
+    if trouble == "repair":
+        await enabled.sql("UPDATE unit SET lifecycle = 'IN_REPAIR_SYSTEM'")
+    else:
+        async with enabled.pool.transaction() as conn:
+            await alerts.raise_all(conn, [Finding(enabled.unit.id, Kind.TWO_UNITS, {})], now=clock.now())
+
+    assert await enabled.dispatcher.step() == 0
+
+    assert await enabled.state(command) is State.QUEUED
+
+
+async def test_a_repeated_enable_overrules_what_waits_for_approval(enabled: System) -> None:
+    await enabled.obeys(await enabled.order(ENABLE))
+    waits = await enabled.order(DISABLE, suspected_clone=True)
+    await enabled.reports(Mode.DISABLED, 1)
+
+    same = await enabled.order(ENABLE)
+
+    assert same.origin is Origin.INTENT
+    assert await enabled.state(waits) is State.SUPERSEDED
+
+
+async def test_only_an_administrator_takes_back_an_enable_that_was_sent(disabled: System) -> None:
+    """What was wanted before is darkness."""
+    command = await disabled.order(ENABLE)
+    await disabled.dispatcher.step()
+
+    with pytest.raises(Forbidden):
+        await disabled.cancel(command, level=Level.TECHNICAL)
+
+    assert (await disabled.cancel(command, level=Level.ADMIN)).state is State.CANCELLED
 
 
 async def test_nothing_can_be_sent_again_where_nothing_was_wanted(enabled: System) -> None:

@@ -128,9 +128,11 @@ class RealLedger:
         return "done"
 
     async def claim(self) -> str:
-        """Lease everything that is queued."""
+        """Lease what is queued, the oldest first."""
         await self._sql(
-            "UPDATE command SET due_at = now() - interval '1 s' WHERE unit_id = %s AND state = 'queued'",
+            "UPDATE command c SET due_at = now() - interval '1 h' + interval '1 s' * ("
+            "SELECT count(*) FROM command o WHERE o.unit_id = c.unit_id AND o.id < c.id)"
+            " WHERE unit_id = %s AND state = 'queued'",
             self.unit.id,
         )
         await self.dispatcher._claim()  # noqa: SLF001 - between claim and publish

@@ -51,6 +51,7 @@ class Drift:
     sendings: int = 0
     given_up: bool = False
     dismissed: bool = False
+    wish: str | None = None
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Model:
         for one in sorted(given, key=lambda one: -one.epoch):
             newest = one.epoch == max(other.epoch for other in given)
             if one.state == "refused":
-                if one.refusal in NO_END and newest:
+                if one.refusal in NO_END and newest and not self._taken_back_since(one):
                     return one
             elif one.open or one.state == "confirmed" or (one.mode == ON and one.state != "cancelled"):
                 return one
@@ -89,6 +90,11 @@ class Model:
         if self.wanted:
             return self.wanted.mode
         return ON if any(one.mode == OFF and one.epoch for one in self.commands) else None
+
+    @property
+    def ours(self) -> int:
+        """The last epoch that was given here."""
+        return max((one.epoch for one in self._of_mode()), default=0)
 
     @property
     def proven(self) -> int:
@@ -106,6 +112,8 @@ class Model:
     def order(self, mode: str | None, *, suspected: bool = False) -> str:
         """Order a mode or a ping; `suspected` that two units share the name."""
         if mode and any(one.mode == mode and one.open for one in self.commands):
+            if self.wished:
+                self._supersede(WAITING)
             return "same"
         if mode and self._holds(mode):
             return "same"
@@ -152,10 +160,12 @@ class Model:
     # -- what the gateway does
 
     def claim(self) -> str:
-        """Lease everything that is queued: all of it is due, and the unit listens."""
-        for one in self.commands:
-            if one.state == "queued":
-                one.state, one.attempt = "sending", one.attempt + 1
+        """Lease what is queued: all of it is due, and the unit listens; one at a time, a ping last."""
+        if any(one.state in {"sending", "sent"} for one in self.commands):
+            return "done"
+        queued = [one for one in self.commands if one.state == "queued"]
+        for one in sorted(queued, key=lambda one: one.mode is PING)[:1]:
+            one.state, one.attempt = "sending", one.attempt + 1
         return "done"
 
     def settle(self, one: Told, outcome: str, *, late: bool = False) -> str:
@@ -193,7 +203,8 @@ class Model:
         if reason:
             one.refusal = "bad_unit_clock" if reason == "expired" else reason
             if one.refusal in NO_END and one.mode and self.desired:
-                self._contradicted("not_obeyed", self.epoch)
+                ahead = self.epoch > self.ours and self.desired == OFF
+                self._contradicted("epoch_ahead" if ahead else "not_obeyed", self.epoch)
         elif to == "acknowledged":
             one.heard = True
         return "news"
@@ -216,6 +227,10 @@ class Model:
         return "done"
 
     # -- inside
+
+    def _taken_back_since(self, one: Told) -> bool:
+        [place] = [place for place, other in enumerate(self.commands) if other is one]
+        return any(later.mode and later.state == "cancelled" for later in self.commands[place + 1 :])
 
     def _of_mode(self) -> list[Told]:
         return [one for one in self.commands if one.mode]
@@ -247,19 +262,24 @@ class Model:
                 return cause
         if self.desired is None:
             return None
+        if mode != self.desired and epoch > self.ours:
+            return "epoch_ahead"
         if mode != self.desired:
             return "lapsed" if self.wanted and self.wanted.state == "expired" else "mode_differs"
         return "unfenced" if epoch < self.floor else None
 
     def _contradicted(self, cause: str, epoch: int) -> None:
         """Write it down, and send the wish once more unless something is under way or it was often enough."""
-        busy = any(one.open for one in self._of_mode())
+        kept_back = OPEN if self.desired != ON else OPEN - {WAITING}
+        busy = any(one.state in kept_back for one in self._of_mode())
         if busy and cause not in SUSPICIOUS:
             return
         self.given = max(self.given, epoch if epoch <= BELIEVED else 0)
         drift = self.drifts.get(cause)
         if drift is None or drift.dismissed:
             drift = self.drifts[cause] = Drift()
+        if drift.wish != self.desired:
+            drift.wish, drift.sendings, drift.given_up = self.desired, 0, False
         drift.open = True
         if busy or drift.given_up or self.desired is None:
             return
