@@ -26,6 +26,8 @@ from storage.sql import Connection, at_once, execute, load
 from storage.wakes import after_commit
 
 SQL = load(__file__)
+NOW = SQL.now
+"""The statement for the time of a transaction, for who asks more in the same round trip."""
 
 
 class Origin(StrEnum):
@@ -302,5 +304,5 @@ def wake(conn: Connection) -> None:
 
 async def lock(conn: Connection, query: LiteralString, *, actor: str, **params: object) -> Docket:
     """Lock what the query finds, which must be in the order of ids, and give the docket of it."""
-    found, [clock] = await at_once(conn, (query, params), (SQL.now, {}))
+    found, [clock] = await at_once(conn, (query, params), (NOW, {}))
     return Docket(map(Command.from_row, found), now=clock["now"], actor=actor)

@@ -273,7 +273,7 @@ async def _stand(conn: Connection, unit_id: int, *, actor: str) -> _Stand:
         (SQL.lock_intent, of_unit),
         (SQL.lock_open, of_unit),
         (SQL.suspected, of_unit),
-        (docket.SQL.now, {}),
+        (docket.NOW, {}),
     )
     heard_epoch, reported = _heard(heard[0]) if heard else (0, None)
     book = Docket(map(Command.from_row, opened), now=clock["now"], actor=actor)
