@@ -109,7 +109,13 @@ def _finding(word: Word, cause: Cause, intent: Intent) -> Finding:
         desired=intent.desired,
         reported_mode=word.mode,
         reported_epoch=word.epoch,
-        evidence=word.evidence | {"given": intent.epoch, "proven": intent.proven, "floor": intent.floor},
+        evidence=word.evidence
+        | {
+            "given": intent.given,
+            "adopted": intent.epoch,
+            "proven": intent.proven,
+            "floor": intent.floor,
+        },
     )
 
 
