@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from commands import docket, policy, selection
@@ -25,9 +26,10 @@ SQL = load(__file__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mandate:
-    """On whose word a plan orders, why, and within which scope."""
+    """On whose word a plan orders, why, and within which scope; the word is as old as `since`."""
 
     plan_id: UUID
+    since: datetime
     by: str
     reason: str
     scope: Scope
@@ -48,7 +50,9 @@ async def order_all(
     await execute(conn, SQL.lock_intents, unit_ids=units)
     book = await docket.lock(conn, SQL.lock_open, actor=mandate.by, unit_ids=units)
     found = await selection.facts(conn, sorted(unit_ids), mandate.scope)
-    verdicts = {unit_id: _judge(wish, found.get(unit_id)) for unit_id in unit_ids}
+    verdicts = {unit_id: _judge(wish, found.get(unit_id), mandate.since) for unit_id in unit_ids}
+    if not wish.disables:
+        await execute(conn, SQL.ask_to_enable, unit_ids=int4s(found))
     order = Ordering(
         by=mandate.by,
         reason=mandate.reason,
@@ -73,12 +77,14 @@ async def order_all(
     return excluded | {command.unit_id: command.id for command in made}
 
 
-def _judge(wish: Wish, unit: Facts | None) -> int | Exclusion:
+def _judge(wish: Wish, unit: Facts | None, since: datetime) -> int | Exclusion:
     """Give the epoch of the command to be, or why there is to be none."""
     if unit is None:
         return Exclusion.UNKNOWN
     if refused := selection.judge(wish, unit):
         return refused
+    if wish.disables and unit.enable_asked_at is not None and unit.enable_asked_at > since:
+        return Exclusion.ENABLED_SINCE
     try:
         return next_epoch(unit.given_epoch, unit.heard_epoch, unit.unit_id)
     except EpochsExhausted:

@@ -21,6 +21,10 @@ ON CONFLICT DO NOTHING;
 -- Lock the intents of units.
 SELECT FROM unit_intent WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR UPDATE;
 
+-- :ask_to_enable
+-- Note that somebody wants these units to be enabled; their intents are locked.
+UPDATE unit_intent SET enable_asked_at = now() WHERE unit_id = ANY(%(unit_ids)s::int[]);
+
 -- :lock_open
 -- What is under way for units, looked for unit by unit (`OFFSET 0`) however few the planner believes in.
 SELECT * FROM command

@@ -265,7 +265,7 @@ def _ping_last(due: DictRow) -> bool:
 def _doubted(command: Command, unit: DictRow) -> bool:
     """Whether something came up since the order for which this unit is not to be switched off now."""
     return command.mode is Mode.OFFLINE_DISABLED and (
-        unit["in_repair"] or (unit["two_units"] and command.approved_by is None)
+        unit["in_repair"] or (unit["suspected_clone"] and command.approved_by is None)
     )
 
 

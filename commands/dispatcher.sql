@@ -34,11 +34,11 @@ SELECT *, now()
 
 -- :standing
 -- How units stand whose commands are locked: whether they are expected to listen (present, or in contact
--- just now), when they came, what speaks against switching them off, and until when something is in flight to them. Asked after the lock: a contact
--- that is not seen here waits for the lock, and then makes due what was set aside.
+-- just now), when they came, what speaks against switching them off, and until when something is in flight
+-- to them. Asked after the lock: a contact that is not seen here waits for the lock, and then makes due
+-- what was set aside.
 SELECT u.id AS unit_id, u.lifecycle = 'IN_REPAIR_SYSTEM' AS in_repair,
-       EXISTS (SELECT FROM unit_alert a
-                WHERE a.unit_id = u.id AND a.kind = 'two_units' AND a.resolved_at IS NULL) AS two_units,
+       EXISTS (SELECT FROM suspected_clone WHERE unit_id = u.id) AS suspected_clone,
        coalesce(s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)
        OR coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
                    > now() - 2 * make_interval(secs => u.expected_interval_s), false) AS listens,

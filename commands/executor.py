@@ -111,7 +111,11 @@ class Executor:
         """Order of the next units what is still fit for each."""
         turn = await tuples(conn, SQL.turn, plan_id=plan.id, after=plan.place, limit=number)
         mandate = Mandate(
-            plan_id=plan.id, by=plan.executed_by or plan.authored_by, reason=plan.reason, scope=plan.scope
+            plan_id=plan.id,
+            since=plan.authored_at,
+            by=plan.executed_by or plan.authored_by,
+            reason=plan.reason,
+            scope=plan.scope,
         )
         unit_ids = [unit_id for _, unit_id in turn]
         verdicts = await bulk.order_all(conn, unit_ids, plan.wish, mandate, self._commands)

@@ -8,6 +8,7 @@ live report that is not in accord, and are answered alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from psycopg.rows import DictRow
@@ -70,7 +71,7 @@ class Intent:
     is the last epoch that was given here, `epoch` that or a higher one adopted from a report. `proven`
     is the highest that a report confirmed, `floor` the highest of those and of what was sent and then
     given up. `lapsed` when the wish's own command expired. `drifted` while a contradiction is open
-    that ends by itself.
+    that ends by itself. `enable_asked_at` is when somebody last wanted the unit to be enabled.
     """
 
     unit_id: int
@@ -83,6 +84,7 @@ class Intent:
     proven: int
     floor: int
     drifted: bool
+    enable_asked_at: datetime | None
 
     @classmethod
     def from_row(cls, row: DictRow) -> Intent:

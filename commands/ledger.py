@@ -22,7 +22,7 @@ from registry.permissions import Level
 from registry.units import Unit
 from runtime.errors import Conflict, Forbidden, NotFound
 from runtime.settings import Commands
-from storage.sql import Connection, at_once, load, row, rows
+from storage.sql import Connection, at_once, execute, load, row, rows
 
 CODES = {"e": Mode.ENABLED, "d": Mode.DISABLED, "o": Mode.OFFLINE_DISABLED}
 
@@ -113,27 +113,27 @@ async def order(
     wish: Wish,
     deed: Deed,
     settings: Commands,
-    *,
-    suspected_clone: bool = False,
 ) -> Ordered:
     """Queue a command for a unit, or give the one that carries out the same wish already.
 
-    A mode command gets the next epoch and supersedes an open one. An offline-disable to a
-    `suspected_clone` waits for a second person first: it might reach another home. Raises
-    `Forbidden` below the needed level, `BadText` without a reason, and `policy`'s conflicts.
+    A mode command gets the next epoch and supersedes an open one. Where two units are suspected
+    under one IMEI, an offline-disable waits for a second person first: it might reach another home.
+    Raises `Forbidden` below the needed level, `BadText` without a reason, and `policy`'s conflicts.
     Writes audit and wakes the dispatchers with the commit.
     """
     deed.by.require(policy.needed_level(wish))
     deed.require_reason()
     stand = await _stand(conn, unit.id, actor=deed.by.email)
     policy.check_unit(wish, unit)
+    if wish.mode is Mode.ENABLED:
+        await execute(conn, SQL.ask_to_enable, unit_id=unit.id)
     if wish.mode is not None and (existing := await _carried_out(conn, stand, wish)):
         if existing.wishes:  # the newest word is this: what waits for approval is not
             _supersede(stand.book, existing.id, waiting_only=True)
             await stand.book.write(conn)
         return Ordered(existing, new=False)
     policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
-    awaits = wish.disables and (suspected_clone or stand.two_units)
+    awaits = wish.disables and stand.suspected_clone
     ordering = Ordering(
         by=deed.by.email, reason=deed.reason, now=stand.book.now, life=policy.life(wish, settings)
     )
@@ -206,10 +206,11 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     return approved
 
 
-async def views(conn: Connection, unit_id: int) -> tuple[Mode | None, Intent | None]:
+async def views(conn: Connection, unit_id: int) -> tuple[Mode | None, Intent]:
     """Give what a unit reported last and what is wanted of it, locked for an order in this transaction."""
-    stand = await _stand(conn, unit_id, actor="")
-    return stand.reported, stand.intent
+    of_unit = {"unit_id": unit_id}
+    heard, [intent] = await at_once(conn, (SQL.heard, of_unit), (SQL.lock_intent, of_unit))
+    return (_heard(heard[0])[1] if heard else None), Intent.from_row(intent)
 
 
 async def of_unit(conn: Connection, unit_id: int, *, limit: int, before: UUID | None = None) -> list[Command]:
@@ -245,7 +246,7 @@ class _Stand:
     unit_id: int
     reported: Mode | None
     heard_epoch: int
-    two_units: bool
+    suspected_clone: bool
     intent: Intent
     book: Docket
 
@@ -277,7 +278,7 @@ async def _stand(conn: Connection, unit_id: int, *, actor: str) -> _Stand:
     )
     heard_epoch, reported = _heard(heard[0]) if heard else (0, None)
     book = Docket(map(Command.from_row, opened), now=clock["now"], actor=actor)
-    return _Stand(unit_id, reported, heard_epoch, told["two_units"], Intent.from_row(intent), book)
+    return _Stand(unit_id, reported, heard_epoch, told["exists"], Intent.from_row(intent), book)
 
 
 async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[_Stand, Command]:
@@ -289,7 +290,7 @@ async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[
 
 async def _carried_out(conn: Connection, stand: _Stand, wish: Wish) -> Command | None:
     """Give the command that carries this wish out: one under way, or the one by which it holds."""
-    under_way = [command for command in stand.book.all() if _same(command, wish)]
+    under_way = [command for command in stand.book.all() if command.wish == wish]
     if under_way:
         return max(under_way, key=lambda command: command.wishes)
     others = any(command.mode for command in stand.book.all())
@@ -298,11 +299,7 @@ async def _carried_out(conn: Connection, stand: _Stand, wish: Wish) -> Command |
         return None
     proven = stand.intent.proven
     holding = await row(conn, Command.from_row, SQL.holding, unit_id=stand.unit_id, proven=proven)
-    return holding if holding and _same(holding, wish) and stand.intent.desired is wish.mode else None
-
-
-def _same(command: Command, wish: Wish) -> bool:
-    return command.wish == wish
+    return holding if holding and holding.wish == wish and stand.intent.desired is wish.mode else None
 
 
 def _supersede(book: Docket, by: UUID, *, waiting_only: bool = False) -> None:

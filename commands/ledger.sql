@@ -8,14 +8,17 @@ INSERT INTO unit_intent (unit_id, epoch) VALUES (%(unit_id)s, 0)
 ON CONFLICT (unit_id) DO UPDATE SET epoch = unit_intent.epoch
 RETURNING *;
 
+-- :ask_to_enable
+-- Note that somebody wants the unit to be enabled; its intent is locked.
+UPDATE unit_intent SET enable_asked_at = now() WHERE unit_id = %(unit_id)s;
+
 -- :lock_open
 -- The unit's commands under way.
 SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER BY id FOR UPDATE;
 
 -- :suspected
 -- Whether two units are suspected under this one's IMEI; asked behind the locks.
-SELECT EXISTS (SELECT FROM unit_alert
-                WHERE unit_id = %(unit_id)s AND kind = 'two_units' AND resolved_at IS NULL) AS two_units;
+SELECT EXISTS (SELECT FROM suspected_clone WHERE unit_id = %(unit_id)s);
 
 -- :holding
 -- The mode command that holds, if the newest that was not given up is confirmed; its unit's intent is locked.

@@ -143,7 +143,7 @@ async def _fitness(conn: Connection, findings: Iterable[Finding]) -> tuple[set[i
         if lives[finding.unit_id] is Lifecycle.TERMINATED
         or (lives[finding.unit_id] is Lifecycle.IN_REPAIR_SYSTEM and finding.desired is not Mode.ENABLED)
     }
-    return unfit, {row["id"] for row in told if row["two_units"]}
+    return unfit, {row["id"] for row in told if row["suspected_clone"]}
 
 
 async def _answer(

@@ -7,7 +7,6 @@ UPDATE unit_intent i SET epoch = greatest(i.epoch, new.epoch)
 -- :fitness
 -- Where units stand in their lives, and whether two are suspected under one IMEI.
 SELECT u.id, u.lifecycle,
-       EXISTS (SELECT FROM unit_alert a
-                WHERE a.unit_id = u.id AND a.kind = 'two_units' AND a.resolved_at IS NULL) AS two_units
+       EXISTS (SELECT FROM suspected_clone WHERE unit_id = u.id) AS suspected_clone
   FROM unit u
  WHERE u.id = ANY(%(unit_ids)s::int[]);

@@ -83,6 +83,6 @@ async def _wish(conn: Connection, found: Drift, decision: Decision) -> Wish:
                 reported=reported,
             )
         return Wish(kind=CommandKind.SET_MODE, mode=Mode.ENABLED)
-    if intent is None or intent.desired is None:
+    if intent.desired is None:
         raise NothingWanted(f"Nothing is wanted of {found.serial_number} that could be sent again.")
     return Wish(kind=CommandKind.SET_MODE, mode=intent.desired, after_s=intent.after_s)

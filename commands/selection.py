@@ -67,6 +67,9 @@ class Exclusion(StrEnum):
     NOT_ENABLED = "not_enabled"
     """Only an enabled unit can be offline-disabled."""
 
+    ENABLED_SINCE = "enabled_since"
+    """Somebody wanted it to be enabled after the plan was made."""
+
     EPOCHS_EXHAUSTED = "epochs_exhausted"
 
 
@@ -105,6 +108,7 @@ class Facts(NamedTuple):
     """Whether a mode command waits for a second person."""
 
     suspected_clone: bool
+    enable_asked_at: datetime | None
 
     @property
     def enable_status(self) -> str:

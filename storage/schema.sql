@@ -337,7 +337,7 @@ TABLE plan_unit
     unit_id integer
     plan_unit_command_fits: CHECK (((outcome = 'ordered'::text) = (command_id IS NOT NULL)))
     plan_unit_exclusion_fits: CHECK (((outcome = 'excluded'::text) = (exclusion IS NOT NULL)))
-    plan_unit_exclusion_is_known: CHECK ((exclusion = ANY (ARRAY['not_a_name'::text, 'unknown'::text, 'twice'::text, 'terminated'::text, 'in_repair'::text, 'already_pending'::text, 'already_so'::text, 'suspected_clone'::text, 'not_enabled'::text, 'epochs_exhausted'::text])))
+    plan_unit_exclusion_is_known: CHECK ((exclusion = ANY (ARRAY['not_a_name'::text, 'unknown'::text, 'twice'::text, 'terminated'::text, 'in_repair'::text, 'already_pending'::text, 'already_so'::text, 'suspected_clone'::text, 'not_enabled'::text, 'enabled_since'::text, 'epochs_exhausted'::text])))
     plan_unit_is_known_unless_excluded: CHECK (((unit_id IS NOT NULL) OR (outcome = 'excluded'::text)))
     plan_unit_outcome_is_known: CHECK ((outcome = ANY (ARRAY['waiting'::text, 'excluded'::text, 'ordered'::text])))
     plan_unit_pkey: PRIMARY KEY (plan_id, place)
@@ -419,6 +419,7 @@ TABLE unit_intent
     after_s bigint NOT NULL DEFAULT 0
     desired text
     drifted boolean NOT NULL DEFAULT false
+    enable_asked_at timestamp with time zone
     epoch bigint NOT NULL
     floor bigint NOT NULL DEFAULT 0
     given bigint NOT NULL DEFAULT 0
@@ -705,6 +706,10 @@ UNION ALL
     fresh.energy_wh_sum
    FROM (heartbeat_summing
      CROSS JOIN LATERAL sum_heartbeats(heartbeat_summing.summed_before, 'infinity'::timestamp with time zone) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
+VIEW suspected_clone
+ SELECT unit_id
+   FROM unit_alert
+  WHERE ((kind = 'two_units'::text) AND (resolved_at IS NULL));
 VIEW unit_boot
  SELECT b.unit_id,
     b.life,

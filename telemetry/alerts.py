@@ -138,8 +138,3 @@ async def open_kinds(conn: Connection, unit_ids: Sequence[int]) -> dict[int, lis
         unit_ids=int4s(unit_ids),
     )
     return dict(found)
-
-
-async def suspected_clone(conn: Connection, unit_id: int) -> bool:
-    """Whether two units are thought to speak under one IMEI: what is told to one may reach the other."""
-    return Kind.TWO_UNITS in (await open_kinds(conn, [unit_id])).get(unit_id, [])

@@ -33,7 +33,6 @@ from registry.units import Unit
 from runtime import clock
 from runtime.settings import Commands
 from storage.sql import Connection
-from telemetry import alerts
 
 router = APIRouter(prefix="/v1", tags=["commands"])
 
@@ -155,8 +154,7 @@ async def order_command(
     async def work() -> OrderedView:
         found = await units.by_identity(conn, unit, scope=caller.scope)
         deed = Deed(by=caller, now=clock.now(), reason=wanted.reason)
-        suspected = wanted.wish.disables and await alerts.suspected_clone(conn, found.id)
-        ordered = await ledger.order(conn, found, wanted.wish, deed, settings, suspected_clone=suspected)
+        ordered = await ledger.order(conn, found, wanted.wish, deed, settings)
         return OrderedView.of(ordered.command, found, new=ordered.new)
 
     return await once.answer(lambda made: 202 if made.new else 200, work, under="/v1/commands")

@@ -101,7 +101,8 @@ async def test_what_has_ended_otherwise_cannot_be_cancelled(disabled: System) ->
 
 
 async def test_a_suspected_clone_is_switched_off_only_with_a_second_person(enabled: System) -> None:
-    command = await enabled.order(DISABLE, suspected_clone=True)
+    await enabled.may_be_two()
+    command = await enabled.order(DISABLE)
 
     assert (command.state, command.epoch) == (State.AWAITING_APPROVAL, 0)
     assert await enabled.dispatcher.step() == 0
@@ -121,8 +122,9 @@ async def test_what_waits_for_approval_wins_over_nothing_and_an_enable_takes_its
     enabled: System,
 ) -> None:
     await enabled.obeys(await enabled.order(ENABLE))
-    waits = await enabled.order(DISABLE, suspected_clone=True)
-    assert (await enabled.order(DISABLE, suspected_clone=True)).id == waits.id
+    await enabled.may_be_two()
+    waits = await enabled.order(DISABLE)
+    assert (await enabled.order(DISABLE)).id == waits.id
 
     newest = await enabled.order(ENABLE)
 
@@ -132,7 +134,8 @@ async def test_what_waits_for_approval_wins_over_nothing_and_an_enable_takes_its
 
 async def test_what_waits_for_approval_keeps_no_enable_back(enabled: System) -> None:
     await enabled.obeys(await enabled.order(ENABLE))
-    waits = await enabled.order(DISABLE, suspected_clone=True)
+    await enabled.may_be_two()
+    waits = await enabled.order(DISABLE)
 
     await enabled.reports(Mode.DISABLED, 1)
 
@@ -143,7 +146,8 @@ async def test_what_waits_for_approval_keeps_no_enable_back(enabled: System) -> 
 
 
 async def test_an_approval_asks_again_whether_the_unit_is_enabled(enabled: System) -> None:
-    command = await enabled.order(DISABLE, suspected_clone=True)
+    await enabled.may_be_two()
+    command = await enabled.order(DISABLE)
     await enabled.reports(Mode.DISABLED)
 
     with pytest.raises(NotEnabled):
@@ -499,8 +503,7 @@ async def test_what_came_up_since_the_order_keeps_a_disable_back(enabled: System
     if trouble == "repair":
         await enabled.sql("UPDATE unit SET lifecycle = 'IN_REPAIR_SYSTEM'")
     else:
-        async with enabled.pool.transaction() as conn:
-            await alerts.raise_all(conn, [Finding(enabled.unit.id, Kind.TWO_UNITS, {})], now=clock.now())
+        await enabled.may_be_two()
 
     assert await enabled.dispatcher.step() == 0
 
@@ -509,7 +512,8 @@ async def test_what_came_up_since_the_order_keeps_a_disable_back(enabled: System
 
 async def test_a_repeated_enable_overrules_what_waits_for_approval(enabled: System) -> None:
     await enabled.obeys(await enabled.order(ENABLE))
-    waits = await enabled.order(DISABLE, suspected_clone=True)
+    await enabled.may_be_two()
+    waits = await enabled.order(DISABLE)
     await enabled.reports(Mode.DISABLED, 1)
 
     same = await enabled.order(ENABLE)

@@ -29,9 +29,12 @@ from registry.lifecycle import Lifecycle
 from registry.logins import broker_hash
 from registry.permissions import Level
 from registry.units import Unit
+from runtime import clock
 from runtime.errors import Forbidden, Invalid
 from runtime.settings import Commands, Database
 from storage.pool import Pool, open_pool
+from telemetry import alerts
+from telemetry.alerts import Finding, Kind
 from telemetry.arrivals import Arrival, moments
 from telemetry.partitions import Days
 from telemetry.record import record
@@ -96,13 +99,15 @@ class System:
             assert unit is not None
             return (await ledger.order(conn, unit, wish, a_deed(), SETTINGS)).command
 
-    async def order(self, wish: Wish, *, suspected_clone: bool = False, **by: Any) -> Command:
+    async def order(self, wish: Wish, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
             deed = a_deed(by=a_caller(**by))
-            ordered = await ledger.order(
-                conn, self.unit, wish, deed, SETTINGS, suspected_clone=suspected_clone
-            )
-            return ordered.command
+            return (await ledger.order(conn, self.unit, wish, deed, SETTINGS)).command
+
+    async def may_be_two(self) -> None:
+        """Let a second unit be suspected under this one's IMEI."""
+        async with self.pool.transaction() as conn:
+            await alerts.raise_all(conn, [Finding(self.unit.id, Kind.TWO_UNITS, {})], now=clock.now())
 
     async def cancel(self, command: Command, **by: Any) -> Command:
         async with self.pool.transaction() as conn:

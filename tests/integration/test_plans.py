@@ -27,7 +27,10 @@ from commands.selection import Exclusion, Filter, Listing, Matching, Reversal
 from commands.waves import Hold, Terms
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level, LevelTooLow
+from runtime import clock
 from runtime.settings import Commands, Database, Plans
+from telemetry import alerts
+from telemetry.alerts import Finding, Kind
 from tests.builders import a_deed, a_serial, an_imei
 from tests.plan_fleet import DISABLE, ENABLE, SETTINGS, PlanFleet, plan_fleet, somebody
 
@@ -259,7 +262,8 @@ async def test_an_enable_takes_the_place_of_a_disable_that_waits_for_a_second_pe
 ) -> None:
     unit = await fleet.unit(1)
     async with fleet.pool.transaction() as conn:
-        await ledger.order(conn, unit, DISABLE, a_deed(), Commands(), suspected_clone=True)
+        await alerts.raise_all(conn, [Finding(unit.id, Kind.TWO_UNITS, {})], now=clock.now())
+        await ledger.order(conn, unit, DISABLE, a_deed(), Commands())
 
     plan = await fleet.listing([an_imei(1), an_imei(2)], ENABLE)
     await fleet.execute(plan)
@@ -267,6 +271,40 @@ async def test_an_enable_takes_the_place_of_a_disable_that_waits_for_a_second_pe
 
     assert [line.exclusion for line in await fleet.lines(plan)] == [None, Exclusion.ALREADY_SO]
     assert await fleet.value("SELECT string_agg(state, ' ' ORDER BY id) FROM command") == "superseded queued"
+
+
+async def test_who_was_wanted_enabled_after_a_plan_was_made_is_not_switched_off_by_it(
+    fleet: PlanFleet,
+) -> None:
+    """Also where the unit was enabled already, so that nothing new was ordered."""
+    paid = await fleet.unit(1)
+    async with fleet.pool.transaction() as conn:
+        await ledger.order(conn, await fleet.unit(2), ENABLE, a_deed(), Commands())
+    await fleet.sql("UPDATE command SET state = 'confirmed', finished_at = now()")
+    plan = await fleet.listing([an_imei(1), an_imei(2), an_imei(3)])
+    await fleet.execute(plan)
+    async with fleet.pool.transaction() as conn:
+        await ledger.order(conn, paid, ENABLE, a_deed(), Commands())
+    await fleet.sql("UPDATE command SET state = 'confirmed', finished_at = now() WHERE finished_at IS NULL")
+
+    await fleet.carry_out(plan)
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [Exclusion.ENABLED_SINCE, None, None]
+
+
+async def test_a_plan_that_enables_speaks_for_units_that_it_leaves_out(fleet: PlanFleet) -> None:
+    disabling = await fleet.draft()
+    enabling = await fleet.listing([an_imei(1), an_imei(2)], ENABLE)
+    await fleet.sql("UPDATE command_plan SET state = 'running', executed_by = 'x', executed_at = now()")
+    await fleet.sql("UPDATE plan_unit SET outcome = 'waiting', exclusion = NULL, decided_at = NULL")
+    await fleet.sql("UPDATE command_plan SET included = 2 WHERE id = %s", enabling.id)
+
+    await fleet.carry_out(enabling)
+    await fleet.carry_out(disabling)
+
+    assert [line.exclusion for line in await fleet.lines(enabling)] == [Exclusion.ALREADY_SO] * 2
+    left_out = [line.exclusion for line in await fleet.lines(disabling)]
+    assert left_out == [Exclusion.ENABLED_SINCE] * 2 + [None] * 18
 
 
 async def test_an_expired_plan_orders_nothing(fleet: PlanFleet) -> None:

@@ -397,8 +397,7 @@ async def test_lives_heard_in_turn_are_two_units(pool: Pool) -> None:
     assert [one.raised for one in recorded] == [{}, {}, {}, {}, {Kind.TWO_UNITS: 1}]
     assert await newest(pool) == (2, 9, 2)
     async with pool.transaction() as conn:
-        assert await alerts.suspected_clone(conn, 1)
-        assert not await alerts.suspected_clone(conn, 2)
+        assert await alerts.open_kinds(conn, [1, 2]) == {1: [Kind.TWO_UNITS]}
 
 
 async def test_lives_heard_in_turn_within_one_batch_are_two_units(pool: Pool) -> None:

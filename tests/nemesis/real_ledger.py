@@ -23,6 +23,8 @@ from runtime import clock
 from runtime.errors import Conflict, Forbidden
 from runtime.settings import Commands
 from storage.pool import Pool
+from telemetry import alerts
+from telemetry.alerts import Finding, Kind
 from telemetry.arrivals import Arrival
 from telemetry.record import record
 from tests.builders import a_caller, a_deed
@@ -91,9 +93,12 @@ class RealLedger:
         wish = Wish(kind=CommandKind.SET_MODE, mode=Mode(mode)) if mode else Wish(kind=CommandKind.PING)
         try:
             async with self.pool.transaction() as conn:
-                ordered = await ledger.order(
-                    conn, self.unit, wish, a_deed(), DEADLINES, suspected_clone=suspected
-                )
+                if suspected:
+                    finding = Finding(self.unit.id, Kind.TWO_UNITS, {})
+                    await alerts.raise_all(conn, [finding], now=clock.now())
+                ordered = await ledger.order(conn, self.unit, wish, a_deed(), DEADLINES)
+                if suspected:
+                    await conn.execute("DELETE FROM unit_alert WHERE unit_id = %s", [self.unit.id])
         except Conflict as refused:
             return type(refused).__name__
         return "new" if ordered.new else "same"

@@ -1,0 +1,17 @@
+-- What keeps a unit from being switched off, in one place: two units under its name, an enable newer than the plan.
+
+-- When somebody last wanted the unit to be enabled, also where it was so already and nothing had to be ordered.
+ALTER TABLE unit_intent ADD COLUMN enable_asked_at timestamptz;
+UPDATE unit_intent i SET enable_asked_at = c.asked
+  FROM (SELECT unit_id, max(ordered_at) AS asked FROM command
+         WHERE mode = 'enabled' AND origin <> 'intent' GROUP BY unit_id) c
+ WHERE c.unit_id = i.unit_id;
+
+-- Units under whose IMEI two are suspected to speak: what is told to one may reach the other.
+CREATE VIEW suspected_clone AS
+SELECT unit_id FROM unit_alert WHERE kind = 'two_units' AND resolved_at IS NULL;
+
+ALTER TABLE plan_unit DROP CONSTRAINT plan_unit_exclusion_is_known;
+ALTER TABLE plan_unit ADD CONSTRAINT plan_unit_exclusion_is_known CHECK (exclusion IN (
+    'not_a_name', 'unknown', 'twice', 'terminated', 'in_repair', 'already_pending', 'already_so',
+    'suspected_clone', 'not_enabled', 'enabled_since', 'epochs_exhausted'));
