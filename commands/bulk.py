@@ -44,15 +44,16 @@ async def order_all(
     supersedes what is open. The audit is the plan's.
     """
     units = int4s(sorted(unit_ids))
-    await execute(conn, SQL.plan_anew)
+    await selection.one_by_one(conn)
     heard = await tuples(conn, SQL.heard, unit_ids=units, contact_s=settings.command_contact_s)
     await execute(conn, SQL.make_intents, unit_ids=units)
     await execute(conn, SQL.lock_intents, unit_ids=units)
     book = await docket.lock(conn, SQL.lock_open, actor=mandate.by, unit_ids=units)
     found = await selection.facts(conn, sorted(unit_ids), mandate.scope)
     verdicts = {unit_id: _judge(wish, found.get(unit_id), mandate.since) for unit_id in unit_ids}
-    if not wish.disables:
-        await execute(conn, SQL.ask_to_enable, unit_ids=int4s(found))
+    if not wish.disables:  # what is ordered tells it by itself
+        left_out = [unit_id for unit_id in found if isinstance(verdicts[unit_id], Exclusion)]
+        await execute(conn, SQL.ask_to_enable, unit_ids=int4s(left_out))
     order = Ordering(
         by=mandate.by,
         reason=mandate.reason,

@@ -95,7 +95,7 @@ async def perform(
 async def _take(pool: Pool, plan_id: UUID, draft: Draft, source: Source, summary: Summary) -> bool:
     """Find and judge the next units; tell whether there may be more."""
     async with pool.transaction() as conn:
-        await execute(conn, SQL.plan_anew)
+        await selection.one_by_one(conn)
         lines = await source.take(conn, draft.scope)
         if lines is None:
             return False

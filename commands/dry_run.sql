@@ -1,8 +1,3 @@
--- :plan_anew
--- Plan each statement for what it is given: a plan made for ten units is none for a thousand, nor one made
--- while `command` was empty.
-SET LOCAL plan_cache_mode = force_custom_plan;
-
 -- :taken
 -- Which of some units a plan has already.
 SELECT unit_id FROM plan_unit

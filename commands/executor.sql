@@ -22,9 +22,10 @@ SELECT place, unit_id FROM plan_unit
  ORDER BY place LIMIT %(limit)s;
 
 -- :settle
--- What became of them.
+-- What became of them; each is found by itself, and by its address, which nobody else can change while the plan is held.
 UPDATE plan_unit p
    SET outcome = CASE WHEN new.command_id IS NULL THEN 'excluded' ELSE 'ordered' END,
        exclusion = new.exclusion, command_id = new.command_id, decided_at = now()
   FROM unnest(%(places)s::int[], %(command_ids)s::uuid[], %(exclusions)s::text[]) AS new (place, command_id, exclusion)
- WHERE p.plan_id = %(plan_id)s AND p.place = new.place;
+ CROSS JOIN LATERAL (SELECT ctid FROM plan_unit WHERE plan_id = %(plan_id)s AND place = new.place LIMIT 1) found
+ WHERE p.ctid = found.ctid;

@@ -1,7 +1,7 @@
 -- :waited
 -- Commands whose life has ended, or that have waited long enough for what was hoped for.
 (SELECT id, unit_id, mode IS NOT NULL AND expires_at <= now() AS ends_wish FROM command
-  WHERE finished_at IS NULL AND expires_at <= now() LIMIT %(limit)s)
+  WHERE finished_at IS NULL AND expires_at <= now() AND expires_at < 'infinity' LIMIT %(limit)s)
  UNION ALL
 (SELECT id, unit_id, false FROM command
   WHERE finished_at IS NULL AND due_at <= now() AND expires_at > now() AND state IN ('sending', 'sent', 'acknowledged')

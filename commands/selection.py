@@ -25,7 +25,7 @@ from registry.lifecycle import Lifecycle
 from registry.permissions import Scope, listed
 from runtime.errors import Invalid
 from storage.arrays import int4s, texts
-from storage.sql import Connection, load, rows, tuples
+from storage.sql import Connection, execute, load, rows, tuples
 
 CHUNK = 2_000
 """Units taken and judged at a time."""
@@ -277,6 +277,11 @@ def chosen(wanted: Filter, *, everything: bool) -> Filter:
             "Give at least one thing that the units have in common, or say that all are meant."
         )
     return wanted
+
+
+async def one_by_one(conn: Connection) -> None:
+    """Let the statements of this transaction look up each unit by itself, whatever the planner believes."""
+    await execute(conn, SQL.one_by_one)
 
 
 async def facts(conn: Connection, unit_ids: Sequence[int], scope: Scope) -> dict[int, Facts]:

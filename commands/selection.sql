@@ -1,3 +1,10 @@
+-- :one_by_one
+-- In this transaction, plan each statement for what it is given, and look up each unit that it names by itself: a plan
+-- for ten units is none for a thousand, nor one made while a table was empty; and what the planner believes of tables
+-- that grow by a hundred thousand rows in seconds makes it read all of them to find a thousand.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true);
+
 -- :matching
 -- The next units that fit a filter, in the order of ids.
 SELECT u.id

@@ -157,7 +157,7 @@ class Gateway(Settings):
         description="heartbeats and losses in one transaction, about; each KiB counts as one",
     )
     gateway_batch_ms: int = Field(
-        default=50,
+        default=20,
         ge=0,
         le=200,
         description="milliseconds that a message waits for others to share its transaction",

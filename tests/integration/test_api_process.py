@@ -14,8 +14,9 @@ from pathlib import Path
 
 import httpx
 
+from api.__main__ import listen
 from api.wiring import application
-from runtime.settings import Commands, Database, Keeping, Plans
+from runtime.settings import Commands, Database, Http, Keeping, Plans
 from storage.pool import open_pool
 from tests.calling import caller, problem
 
@@ -45,6 +46,15 @@ def test_it_serves_on_a_free_port_until_it_is_told_to_stop(database: Database) -
     assert process.returncode == 0
     events = [json.loads(line)["event"] for line in rest.splitlines()]
     assert events == ["request_answered"] * 3 + ["stop_requested"]
+
+
+def test_an_answer_does_not_wait_until_its_first_part_is_acknowledged() -> None:
+    """Head and body are two writes; on what a listener hands on, the second is not held back."""
+    settings = Http(http_host="127.0.0.1", http_port=0)
+    with listen(settings) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(database: Database) -> None:
