@@ -21,17 +21,16 @@ PIECES = 100
 
 
 class Reading(NamedTuple):
-    """A delivery, decoded; `live` unless it had waited in the broker's queue."""
+    """A delivery, decoded; `live` unless it had waited in the broker's queue.
+
+    `imei` is who speaks, None when the topic does not say.
+    """
 
     delivery: Delivery
     received_at: datetime
     live: bool
     decoded: Decoded | Unreadable
-
-    @property
-    def imei(self) -> str | None:
-        """Who speaks; None when the topic does not say."""
-        return self.decoded.imei if isinstance(self.decoded, Unreadable) else self.decoded.address.imei
+    imei: str | None
 
     @property
     def weight(self) -> int:
@@ -113,12 +112,11 @@ class Reading(NamedTuple):
 
 def read(delivery: Delivery, received_at: datetime, *, live: bool) -> Reading:
     """Decode a delivery; never fails."""
-    decoded: Decoded | Unreadable
     if delivery.fault is not None:
-        decoded = Unreadable(delivery.fault, reason=Reason.MALFORMED_PACKET)
-    else:
-        try:
-            decoded = decode(delivery.topic, delivery.body)
-        except Unreadable as unreadable:
-            decoded = unreadable
-    return Reading(delivery, received_at, live, decoded)
+        malformed = Unreadable(delivery.fault, reason=Reason.MALFORMED_PACKET)
+        return Reading(delivery, received_at, live, malformed, None)
+    try:
+        decoded = decode(delivery.topic, delivery.body)
+    except Unreadable as unreadable:
+        return Reading(delivery, received_at, live, unreadable, unreadable.imei)
+    return Reading(delivery, received_at, live, decoded, decoded.address.imei)

@@ -118,16 +118,8 @@ def _acked(arrival: Arrival) -> Acked:
 
 
 def _reports(recorded: Recorded) -> list[Reported]:
+    # By place, as in `telemetry.arrivals`: most heartbeats are a report.
     return [
-        Reported(
-            unit_id=beat.unit_id,
-            epoch=beat.epoch,
-            mode=beat.mode,
-            boot=beat.boot,
-            seq=beat.seq,
-            received_at=beat.received_at,
-            live=report.live,
-        )
-        for report in recorded.reports
-        for beat in (report.heartbeat,)
+        Reported(beat.unit_id, beat.epoch, beat.mode, beat.boot, beat.seq, beat.received_at, live)
+        for beat, _, _, live, _ in recorded.reports
     ]

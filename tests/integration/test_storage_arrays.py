@@ -37,9 +37,12 @@ NOON = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
         ("texts", "text[]", []),
     ],
 )
+@pytest.mark.parametrize("nulls", [True, False])
 async def test_what_is_packed_is_what_the_database_reads(
-    database: Database, column: str, kind: str, values: list[Any]
+    database: Database, column: str, kind: str, values: list[Any], *, nulls: bool
 ) -> None:
+    """Where nothing is NULL all are packed at once; the same value twice, side by side, too."""
+    values = values if nulls else [value for value in values for _ in range(2) if value is not None]
     packed = getattr(arrays, column)(values)
 
     async with open_pool(database) as pool, pool.transaction() as conn:
@@ -59,3 +62,8 @@ async def test_a_number_that_does_not_fit_is_refused_before_it_is_sent() -> None
 
     with pytest.raises(struct.error):
         arrays.int2s([2**15])
+
+
+async def test_a_character_of_more_than_one_byte_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ValueError, match="1 elements of 1 bytes make 2"):
+        arrays.chars(["é"])
