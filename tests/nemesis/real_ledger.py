@@ -40,6 +40,10 @@ DEADLINES = Commands(
 )
 """Nothing ends by itself while the model is compared: time is an event."""
 
+SETTLED = """
+UPDATE unit_alert SET resolved_at = %s, resolved_by = 'nemesis', resolved_because = 'the story goes on'
+ WHERE unit_id = %s AND resolved_at IS NULL
+"""
 LIFE = 1
 PINGS_MODE = Mode.ENABLED
 
@@ -98,7 +102,7 @@ class RealLedger:
                     await alerts.raise_all(conn, [finding], now=clock.now())
                 ordered = await ledger.order(conn, self.unit, wish, a_deed(), DEADLINES)
                 if suspected:
-                    await conn.execute("DELETE FROM unit_alert WHERE unit_id = %s", [self.unit.id])
+                    await conn.execute(SETTLED, [clock.now(), self.unit.id])
         except Conflict as refused:
             return type(refused).__name__
         return "new" if ordered.new else "same"
