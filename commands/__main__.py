@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from commands import restored
 from commands.restored import TakenBack
 from registry.audit import Deed
 from registry.permissions import shell
-from registry.terminal import AsJson, Record, run, tell_all
+from registry.terminal import AsJson, Record, run
 from runtime import clock
 from runtime.entry import enter
 from runtime.settings import Database, read
@@ -34,37 +32,31 @@ def take_back(
 ) -> None:
     """After a backup was restored, before gateways start: take back all that would still switch off.
 
-    Cancels plans that disable and offline-disables under way, and lists those, to be ordered again by
-    somebody who knows. Safe to repeat.
+    Cancels plans that disable and offline-disables under way; each is told in a line once it is, to be
+    ordered again by somebody who knows. Units that are to be off are not switched off again without a
+    person's word. Safe to repeat.
     """
 
-    async def work() -> TakenBack:
+    async def work() -> None:
+        counts = {"plans": 0, "commands": 0, "doubted": 0}
         deed = Deed(by=shell(), now=clock.now(), reason=reason)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"))
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
-            task = progress.add_task("taking back")
-            async with open_pool(read(Database)) as pool:
-                return await restored.take_back(
-                    pool, deed, lambda done: progress.update(task, description=_counted(done))
-                )
+        async with open_pool(read(Database)) as pool:
+            async for step in restored.take_back(pool, deed):
+                for record in _told(step):
+                    _say(record, as_json=as_json)
+                counts["plans"] += len(step.plans)
+                counts["commands"] += len(step.commands)
+                counts["doubted"] += step.doubted
+        _say(counts, as_json=as_json)
 
-    done = run(work(), as_json=as_json)
-    if as_json:
-        typer.echo(json.dumps({"plans": [str(plan) for plan in done.plans], "commands": _told(done)}))
-        return
-    typer.echo(f"{_counted(done)}.")
-    if done.commands:
-        tell_all(_told(done), as_json=False)
+    run(work(), as_json=as_json)
 
 
-def _counted(done: TakenBack) -> str:
-    return f"{len(done.plans)} plans and {len(done.commands)} offline-disables taken back"
-
-
-def _told(done: TakenBack) -> list[Record]:
-    return [
-        {
+def _told(step: TakenBack) -> Iterator[Record]:
+    for plan_id in step.plans:
+        yield {"plan": str(plan_id)}
+    for serial_number, command in step.commands:
+        yield {
             "unit": serial_number,
             "command": str(command.id),
             "after_s": command.after_s,
@@ -73,8 +65,15 @@ def _told(done: TakenBack) -> list[Record]:
             "ordered_at": command.ordered_at.isoformat(timespec="seconds"),
             "reason": command.reason,
         }
-        for serial_number, command in done.commands
-    ]
+
+
+def _say(record: Record, *, as_json: bool) -> None:
+    """Print one line."""
+    typer.echo(
+        json.dumps(record, ensure_ascii=False)
+        if as_json
+        else "  ".join(f"{name} {value}" for name, value in record.items())
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Each unit is judged anew under its locks: what a dry run saw may be hours old.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -50,10 +50,9 @@ async def order_all(
     await execute(conn, SQL.lock_intents, unit_ids=units)
     book = await docket.lock(conn, SQL.lock_open, actor=mandate.by, unit_ids=units)
     found = await selection.facts(conn, sorted(unit_ids), mandate.scope)
-    verdicts = {unit_id: _judge(wish, found.get(unit_id), mandate.since) for unit_id in unit_ids}
-    if not wish.disables:  # what is ordered tells it by itself
-        left_out = [unit_id for unit_id in found if isinstance(verdicts[unit_id], Exclusion)]
-        await execute(conn, SQL.ask_to_enable, unit_ids=int4s(left_out))
+    verdicts = {unit_id: _judge(wish, found.get(unit_id)) for unit_id in unit_ids}
+    if wish.disables:
+        verdicts |= await _enabled_since(conn, verdicts, mandate.since)
     order = Ordering(
         by=mandate.by,
         reason=mandate.reason,
@@ -78,14 +77,21 @@ async def order_all(
     return excluded | {command.unit_id: command.id for command in made}
 
 
-def _judge(wish: Wish, unit: Facts | None, since: datetime) -> int | Exclusion:
+async def _enabled_since(
+    conn: Connection, verdicts: Mapping[int, int | Exclusion], since: datetime
+) -> dict[int, Exclusion]:
+    """Give those of the units that are fit which people wanted to be enabled since then."""
+    fit = [unit_id for unit_id, verdict in verdicts.items() if not isinstance(verdict, Exclusion)]
+    found = await tuples(conn, SQL.enabled_since, unit_ids=int4s(fit), since=since)
+    return {unit_id: Exclusion.ENABLED_SINCE for (unit_id,) in found}
+
+
+def _judge(wish: Wish, unit: Facts | None) -> int | Exclusion:
     """Give the epoch of the command to be, or why there is to be none."""
     if unit is None:
         return Exclusion.UNKNOWN
     if refused := selection.judge(wish, unit):
         return refused
-    if wish.disables and unit.enable_asked_at is not None and unit.enable_asked_at > since:
-        return Exclusion.ENABLED_SINCE
     try:
         return next_epoch(unit.given_epoch, unit.heard_epoch, unit.unit_id)
     except EpochsExhausted:

@@ -16,9 +16,16 @@ ON CONFLICT DO NOTHING;
 -- Lock the intents of units.
 SELECT FROM unit_intent WHERE unit_id = ANY(%(unit_ids)s::int[]) ORDER BY unit_id FOR UPDATE;
 
--- :ask_to_enable
--- Note that somebody wants these units to be enabled; their intents are locked.
-UPDATE unit_intent SET enable_asked_at = now() WHERE unit_id = ANY(%(unit_ids)s::int[]);
+-- :enabled_since
+-- Units that people wanted to be enabled since then: one by one, or by a plan that was executed, also where it had
+-- nothing to order of them.
+SELECT unit_id FROM unit_intent WHERE unit_id = ANY(%(unit_ids)s::int[]) AND enable_asked_at > %(since)s
+ UNION
+SELECT line.unit_id
+  FROM plan_unit line JOIN command_plan p ON p.id = line.plan_id
+ WHERE line.unit_id = ANY(%(unit_ids)s::int[]) AND line.exclusion IS DISTINCT FROM 'twice'
+   AND coalesce(line.exclusion, 'already_so') IN ('already_so', 'already_pending')
+   AND p.mode = 'enabled' AND p.executed_at > %(since)s;
 
 -- :lock_open
 -- What is under way for units, looked for unit by unit (`OFFSET 0`) however few the planner believes in.

@@ -39,15 +39,14 @@ SELECT * FROM unnest(%(ids)s::uuid[], %(unit_ids)s::int[], %(kinds)s::text[], %(
 -- up. An enable is given up by people and units alone; an offline-disable also by time and by any newer wish.
 -- Who was to be switched off, and is not any more, is to be on.
 UPDATE unit_intent i
-   SET enable_asked_at = greatest(i.enable_asked_at, d.asked), epoch = greatest(i.epoch, d.given), desired = d.mode, wished_by = d.wished_by, after_s = d.after_s,
+   SET epoch = greatest(i.epoch, d.given), desired = d.mode, wished_by = d.wished_by, after_s = d.after_s,
        lapsed = d.lapsed, given = d.given, proven = d.proven, floor = d.floor
   FROM (SELECT u.unit_id, coalesce(g.given, 0) AS given, coalesce(n.mode, CASE WHEN g.disabled THEN 'enabled' END) AS mode,
                n.ordered_by AS wished_by, coalesce(n.after_s, 0) AS after_s, coalesce(n.lapsed, false) AS lapsed,
-               g.asked, coalesce(g.proven, 0) AS proven, greatest(g.proven, g.sent, 0) AS floor
+               coalesce(g.proven, 0) AS proven, greatest(g.proven, g.sent, 0) AS floor
           FROM unnest(%(unit_ids)s::int[]) AS u (unit_id)
           LEFT JOIN LATERAL (
                 SELECT max(c.epoch) AS given, bool_or(c.mode = 'offline_disabled') AS disabled,
-                       max(c.ordered_at) FILTER (WHERE c.mode = 'enabled' AND c.origin <> 'intent') AS asked,
                        max(c.epoch) FILTER (WHERE c.state = 'confirmed') AS proven,
                        max(c.epoch) FILTER (WHERE c.state IN ('superseded', 'cancelled', 'expired') AND c.attempt > 0) AS sent
                   FROM command c WHERE c.unit_id = u.unit_id AND c.epoch > 0) g ON true

@@ -71,7 +71,8 @@ class Intent:
     is the last epoch that was given here, `epoch` that or a higher one adopted from a report. `proven`
     is the highest that a report confirmed, `floor` the highest of those and of what was sent and then
     given up. `lapsed` when the wish's own command expired. `drifted` while a contradiction is open
-    that ends by itself. `enable_asked_at` is when somebody last wanted the unit to be enabled.
+    that ends by itself. `enable_asked_at` is when a person last wanted the unit to be
+    enabled. Up to the epoch `doubted_to` the database is one of yesterday.
     """
 
     unit_id: int
@@ -85,12 +86,18 @@ class Intent:
     floor: int
     drifted: bool
     enable_asked_at: datetime | None
+    doubted_to: int | None
 
     @classmethod
     def from_row(cls, row: DictRow) -> Intent:
         """Build from a row of `unit_intent`."""
         desired = row["desired"]
         return cls(**row | {"desired": None if desired is None else Mode(desired)})
+
+    @property
+    def doubted(self) -> bool:
+        """Whether what is wanted was remembered by a restored database, and nothing was ordered since."""
+        return self.doubted_to is not None and self.given <= self.doubted_to
 
     def contradicted(self, *, epoch: int, mode: Mode) -> Cause | None:
         """Give why a report is not in accord; None when it is."""

@@ -125,12 +125,12 @@ async def order(
     deed.require_reason()
     stand = await _stand(conn, unit.id, actor=deed.by.email)
     policy.check_unit(wish, unit)
+    if wish.mode is Mode.ENABLED:
+        await execute(conn, SQL.ask_to_enable, unit_id=unit.id)
     if wish.mode is not None and (existing := await _carried_out(conn, stand, wish)):
         if existing.wishes:  # the newest word is this: what waits for approval is not
             _supersede(stand.book, existing.id, waiting_only=True)
             await stand.book.write(conn)
-        if wish.mode is Mode.ENABLED:  # no new command tells of it
-            await execute(conn, SQL.ask_to_enable, unit_id=unit.id)
         return Ordered(existing, new=False)
     policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
     awaits = wish.disables and stand.suspected_clone
@@ -166,6 +166,8 @@ async def cancel(conn: Connection, command_id: UUID, deed: Deed) -> Command:
         raise CommandEnded(f"This command is {command.state} already.", state=str(command.state))
     cancelled = stand.book.move(command, State.CANCELLED, "cancelled", evidence={"reason": deed.reason})
     await stand.book.write(conn)
+    if command.wish.disables:
+        await execute(conn, SQL.ask_to_enable, unit_id=command.unit_id)
     await _write_down(conn, deed, "cancel_command", command, cancelled)
     return cancelled
 

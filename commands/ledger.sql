@@ -9,8 +9,9 @@ ON CONFLICT (unit_id) DO UPDATE SET epoch = unit_intent.epoch
 RETURNING *;
 
 -- :ask_to_enable
--- Note that somebody wants the unit to be enabled; its intent is locked.
-UPDATE unit_intent SET enable_asked_at = now() WHERE unit_id = %(unit_id)s;
+-- Note that a person wants the unit to be enabled; its intent is locked. The time of this moment: that at which the
+-- transaction began may lie before a plan that is newer than it.
+UPDATE unit_intent SET enable_asked_at = clock_timestamp() WHERE unit_id = %(unit_id)s;
 
 -- :lock_open
 -- The unit's commands under way.

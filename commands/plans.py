@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 from commands import policy
 from commands.ledger import SecondPersonNeeded
 from commands.policy import Wish
-from commands.selection import wish_of
+from commands.selection import Exclusion, wish_of
 from commands.waves import Hold, Terms
 from protocol.messages import Mode
 from registry import audit
@@ -165,6 +165,14 @@ class Plan:
         late = State.EXPIRED in MOVES[plan.state] and plan.expires_at <= plan.read_at
         return replace(plan, state=State.EXPIRED) if late else plan
 
+    @property
+    def speaks(self) -> bool:
+        """Whether executing it tells something though nothing is to be ordered: who is on is to stay on."""
+        left_out = (self.summary or {}).get("excluded", {})
+        return not self.wish.disables and bool(
+            {Exclusion.ALREADY_SO, Exclusion.ALREADY_PENDING} & left_out.keys()
+        )
+
     def require(self, *states: State) -> None:
         """Raise `PlanExpired` or `PlanElsewhere` unless the plan is in one of these states."""
         if self.state in states:
@@ -229,7 +237,7 @@ async def execute_plan(conn: Connection, plan_id: UUID, deed: Deed, settings: Pl
     plan = await lock(conn, plan_id, deed.by.scope)
     deed.by.require(policy.needed_level(plan.wish))
     plan.require(State.READY)
-    if plan.included == 0:
+    if plan.included == 0 and not plan.speaks:
         raise PlanEmpty("No unit of this plan is fit to be told so.", summary=plan.summary)
     done = {"executed_by": deed.by.email, "executed_at": plan.read_at}
     if plan.wish.disables and plan.included > settings.plan_second_person_above:

@@ -170,8 +170,9 @@ async def _answer(
             GIVEN_UP.inc()
             log.warning("drift_given_up", unit_id=finding.unit_id, cause=finding.cause, drift=found.id)
             continue
-        doubted = finding.cause.needs_person or finding.unit_id in doubtful
-        command = _again(finding, intents[finding.unit_id], book, settings, doubted=doubted)
+        intent = intents[finding.unit_id]
+        doubted = finding.cause.needs_person or finding.unit_id in doubtful or intent.doubted
+        command = _again(finding, intent, book, settings, doubted=doubted)
         book.enter(command, evidence={"drift": found.id, "cause": finding.cause})
         sent.append(found.id)
     await book.write(conn)

@@ -108,7 +108,6 @@ class Facts(NamedTuple):
     """Whether a mode command waits for a second person."""
 
     suspected_clone: bool
-    enable_asked_at: datetime | None
 
     @property
     def enable_status(self) -> str:
@@ -294,7 +293,7 @@ def judge(wish: Wish, unit: Facts) -> Exclusion | None:
     """Tell why this unit is not to be told so, if it is not: in a dry run, and when its turn comes."""
     try:
         policy.check_unit(wish, unit)
-        if unit.pending is not None and wish == wish_of(unit.pending, unit.pending_after_s):
+        if _on_its_way(wish, unit):
             return Exclusion.ALREADY_PENDING
         if unit.pending is None and unit.reported is wish.mode and _stays_so(wish, unit):
             return Exclusion.ALREADY_SO
@@ -306,6 +305,12 @@ def judge(wish: Wish, unit: Facts) -> Exclusion | None:
     except NotEnabled:
         return Exclusion.NOT_ENABLED
     return Exclusion.SUSPECTED_CLONE if wish.disables and unit.suspected_clone else None
+
+
+def _on_its_way(wish: Wish, unit: Facts) -> bool:
+    """Whether the same is pending; an enable goes once more, to take the place of what waits for approval."""
+    same = unit.pending is not None and wish == wish_of(unit.pending, unit.pending_after_s)
+    return same and (wish.disables or not unit.awaited)
 
 
 def _stays_so(wish: Wish, unit: Facts) -> bool:

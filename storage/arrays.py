@@ -74,8 +74,6 @@ def _numbers(code: str) -> Fixed:
 
 def _spread(packed: bytes, size: int, number: int) -> bytearray:
     """Put its length before each element: byte by byte of all of them, for a step per element costs more."""
-    if len(packed) != size * number:
-        raise ValueError(f"{number} elements of {size} bytes make {len(packed)} bytes")
     whole = 4 + size
     spread = bytearray(struct.pack("!i", size).ljust(whole, b"\0") * number)
     for place in range(size):
@@ -117,12 +115,19 @@ def _moments(moments: Sequence[datetime]) -> bytes:
     return struct.pack(f"!{len(counts)}q", *counts)
 
 
+def _characters(values: Sequence[str]) -> bytes:
+    packed = bytes(map(ord, values))
+    if not packed.isascii():
+        raise ValueError("a character of more than one byte")
+    return packed
+
+
 bools = _column(1000, 16, struct.Struct("!?").pack, _numbers("?"))
 int2s = _column(1005, 21, struct.Struct("!h").pack, _numbers("h"))
 int4s = _column(1007, 23, struct.Struct("!i").pack, _numbers("i"))
 int8s = _column(1016, 20, struct.Struct("!q").pack, _numbers("q"))
 timestamps = _column(1185, 1184, _moment, Fixed(8, _moments))
-chars = _column(1002, 18, str.encode, Fixed(1, lambda values: "".join(values).encode()))
+chars = _column(1002, 18, str.encode, Fixed(1, _characters))
 texts = _column(1009, 25, str.encode)
 byteas = _column(1001, 17, bytes)
 uuids = _column(

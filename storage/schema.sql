@@ -418,6 +418,7 @@ TABLE unit_entity
 TABLE unit_intent
     after_s bigint NOT NULL DEFAULT 0
     desired text
+    doubted_to bigint
     drifted boolean NOT NULL DEFAULT false
     enable_asked_at timestamp with time zone
     epoch bigint NOT NULL

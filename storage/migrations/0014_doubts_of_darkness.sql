@@ -1,11 +1,4 @@
--- What keeps a unit from being switched off, in one place: two units under its name, an enable newer than the plan.
-
--- When somebody last wanted the unit to be enabled, also where it was so already and nothing had to be ordered.
-ALTER TABLE unit_intent ADD COLUMN enable_asked_at timestamptz;
-UPDATE unit_intent i SET enable_asked_at = c.asked
-  FROM (SELECT unit_id, max(ordered_at) AS asked FROM command
-         WHERE mode = 'enabled' AND origin <> 'intent' GROUP BY unit_id) c
- WHERE c.unit_id = i.unit_id;
+-- What keeps a unit from being switched off: two units under its name, an enable newer than the plan, a restored backup.
 
 -- Units under whose IMEI two are suspected to speak: what is told to one may reach the other.
 CREATE VIEW suspected_clone AS
@@ -16,11 +9,16 @@ ALTER TABLE plan_unit ADD CONSTRAINT plan_unit_exclusion_is_known CHECK (exclusi
     'not_a_name', 'unknown', 'twice', 'terminated', 'in_repair', 'already_pending', 'already_so',
     'suspected_clone', 'not_enabled', 'enabled_since', 'epochs_exhausted'));
 
+-- Only the primary key leads with the plan, so that the next lines of one are found in their order; and of a unit one
+-- can ask which plans mean it.
+DROP INDEX plan_unit_taken_once;
+CREATE UNIQUE INDEX plan_unit_taken_once ON plan_unit (unit_id, plan_id) WHERE exclusion IS DISTINCT FROM 'twice';
+
 -- The index of what expires, so that no search for the open commands of a unit can take it for a way there: while
 -- none is open it looks as short as the right one, and is as long as all that is open a moment later.
 DROP INDEX command_open_expiry;
 CREATE INDEX command_open_expiry ON command (expires_at) WHERE finished_at IS NULL AND expires_at < 'infinity';
 
--- Only the primary key leads with the plan, so that the next lines of one are found in their order.
-DROP INDEX plan_unit_taken_once;
-CREATE UNIQUE INDEX plan_unit_taken_once ON plan_unit (unit_id, plan_id) WHERE exclusion IS DISTINCT FROM 'twice';
+-- When a person last wanted the unit to be enabled, also where it was so already and nothing had to be ordered.
+-- After a restore: up to this epoch nobody knows whether darkness is still wanted.
+ALTER TABLE unit_intent ADD COLUMN enable_asked_at timestamptz, ADD COLUMN doubted_to bigint;

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from commands import drift, ledger
+from commands import drift, ledger, restored
 from commands.docket import Command, Origin
 from commands.drift import Drift, Resolution
 from commands.intent import Cause
@@ -547,3 +547,20 @@ async def test_a_drift_outside_the_scope_is_not_there(disabled: System) -> None:
 
     with pytest.raises(NotFound):
         await decides(disabled, found, Decision.DISMISS, scope=frozenset({999}))
+
+
+async def test_after_a_restore_a_unit_that_is_on_is_not_switched_off_without_a_persons_word(
+    disabled: System,
+) -> None:
+    """Somebody may have accepted it since the backup, and the unit not have heard of it."""
+    async for _ in restored.take_back(disabled.pool, a_deed()):
+        pass
+
+    await disabled.reports(Mode.ENABLED, 1)
+
+    waits = await again(disabled)
+    assert (waits.state, waits.mode) == (State.AWAITING_APPROVAL, Mode.OFFLINE_DISABLED)
+    assert await disabled.dispatcher.step() == 0
+    await disabled.obeys(await disabled.approve(waits, email=OTHER))
+    await disabled.reports(Mode.ENABLED, 2)
+    assert (await again(disabled)).state is State.QUEUED

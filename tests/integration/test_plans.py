@@ -292,19 +292,57 @@ async def test_who_was_wanted_enabled_after_a_plan_was_made_is_not_switched_off_
     assert [line.exclusion for line in await fleet.lines(plan)] == [Exclusion.ENABLED_SINCE, None, None]
 
 
-async def test_a_plan_that_enables_speaks_for_units_that_it_leaves_out(fleet: PlanFleet) -> None:
+@pytest.mark.parametrize("off", [None, 3])
+async def test_a_plan_that_enables_speaks_for_units_that_it_leaves_out(
+    fleet: PlanFleet, off: int | None
+) -> None:
+    """A list of those who have paid; most of them are on. Whether or not anything is to be ordered of it."""
     disabling = await fleet.draft()
-    enabling = await fleet.listing([an_imei(1), an_imei(2)], ENABLE)
-    await fleet.sql("UPDATE command_plan SET state = 'running', executed_by = 'x', executed_at = now()")
-    await fleet.sql("UPDATE plan_unit SET outcome = 'waiting', exclusion = NULL, decided_at = NULL")
-    await fleet.sql("UPDATE command_plan SET included = 2 WHERE id = %s", enabling.id)
+    await fleet.execute(disabling)
+    if off is not None:
+        await fleet.sql("UPDATE unit_status SET mode = 'o' WHERE unit_id = %s", off)
+    enabling = await fleet.listing([an_imei(1), an_imei(2), an_imei(3)], ENABLE)
+    await fleet.execute(enabling)
 
     await fleet.carry_out(enabling)
     await fleet.carry_out(disabling)
 
-    assert [line.exclusion for line in await fleet.lines(enabling)] == [Exclusion.ALREADY_SO] * 2
+    assert (await fleet.plan(enabling)).state is State.ORDERED
     left_out = [line.exclusion for line in await fleet.lines(disabling)]
-    assert left_out == [Exclusion.ENABLED_SINCE] * 2 + [None] * 18
+    already = Exclusion.ENABLED_SINCE
+    assert left_out == [already, already, Exclusion.NOT_ENABLED if off else already] + [None] * 17
+
+
+async def test_who_had_a_disable_taken_back_is_not_switched_off_by_an_older_plan(fleet: PlanFleet) -> None:
+    plan = await fleet.listing([an_imei(1), an_imei(2)])
+    await fleet.execute(plan)
+    async with fleet.pool.transaction() as conn:
+        ordered = await ledger.order(conn, await fleet.unit(1), DISABLE, a_deed(), Commands())
+    async with fleet.pool.transaction() as conn:
+        await ledger.cancel(conn, ordered.command.id, a_deed())
+
+    await fleet.carry_out(plan)
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [Exclusion.ENABLED_SINCE, None]
+
+
+async def test_an_enable_under_way_does_not_let_a_disable_wait_for_its_approval(fleet: PlanFleet) -> None:
+    async with fleet.pool.transaction() as conn:
+        await alerts.raise_all(conn, [Finding(1, Kind.TWO_UNITS, {})], now=clock.now())
+        await ledger.order(conn, await fleet.unit(1), ENABLE, a_deed(), Commands())
+    await fleet.sql(
+        "INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at,"
+        " expires_at, due_at) SELECT gen_random_uuid(), 1, 'set_mode', 'offline_disabled', 0, 0,"
+        " 'awaiting_approval', 'x', 'x', now(), now() + interval '1 d', now() + interval '1 d'"
+    )
+
+    plan = await fleet.listing([an_imei(1)], ENABLE)
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [None]
+    states = "SELECT string_agg(mode || ' ' || state, ', ' ORDER BY ordered_at, mode) FROM command"
+    assert await fleet.value(states) == ("enabled superseded, offline_disabled superseded, enabled queued")
 
 
 async def test_an_expired_plan_orders_nothing(fleet: PlanFleet) -> None:

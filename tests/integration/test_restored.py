@@ -14,6 +14,7 @@ from commands.__main__ import app
 from commands.plans import State
 from commands.restored import TakenBack
 from registry import audit
+from registry.audit import Deed
 from registry.permissions import Level, LevelTooLow
 from registry.wording import BadText
 from runtime.settings import Commands, Database
@@ -31,8 +32,15 @@ async def fleet(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         yield fleet
 
 
-async def take_back(fleet: PlanFleet) -> TakenBack:
-    return await restored.take_back(fleet.pool, a_deed(reason="backup of 03:00"), lambda _: None)
+async def take_back(fleet: PlanFleet, deed: Deed | None = None) -> TakenBack:
+    """Take all steps, and give them as one."""
+    deed = deed or a_deed(reason="backup of 03:00")
+    steps = [step async for step in restored.take_back(fleet.pool, deed)]
+    return TakenBack(
+        [plan for step in steps for plan in step.plans],
+        [told for step in steps for told in step.commands],
+        sum(step.doubted for step in steps),
+    )
 
 
 async def test_offline_disables_under_way_are_taken_back_and_enables_stay(fleet: PlanFleet) -> None:
@@ -86,9 +94,9 @@ async def test_what_has_ended_or_expired_is_left_alone(fleet: PlanFleet) -> None
 
 async def test_it_takes_every_right_and_a_reason(fleet: PlanFleet) -> None:
     with pytest.raises(LevelTooLow):
-        await restored.take_back(fleet.pool, somebody(level=Level.ADMIN), lambda _: None)
+        await take_back(fleet, somebody(level=Level.ADMIN))
     with pytest.raises(BadText):
-        await restored.take_back(fleet.pool, a_deed(reason=""), lambda _: None)
+        await take_back(fleet, a_deed(reason=""))
 
 
 async def test_the_command_line_lists_what_was_taken_back(fleet: PlanFleet) -> None:
@@ -101,7 +109,8 @@ async def test_the_command_line_lists_what_was_taken_back(fleet: PlanFleet) -> N
     again = await asyncio.to_thread(CliRunner().invoke, app, words)
 
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["plans"] == [str(plan.id)]
-    assert [one["unit"] for one in told["commands"]] == [a_serial(2)]
-    assert again.stdout == "0 plans and 0 offline-disables taken back.\n"
+    told_plan, told_command, counts = map(json.loads, result.stdout.splitlines())
+    assert told_plan == {"plan": str(plan.id)}
+    assert (told_command["unit"], told_command["reason"]) == (a_serial(2), a_deed().reason)
+    assert counts == {"plans": 1, "commands": 1, "doubted": 0}
+    assert again.stdout == "plans 0  commands 0  doubted 0\n"

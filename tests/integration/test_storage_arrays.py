@@ -64,6 +64,7 @@ async def test_a_number_that_does_not_fit_is_refused_before_it_is_sent() -> None
         arrays.int2s([2**15])
 
 
-async def test_a_character_of_more_than_one_byte_is_refused_before_it_is_sent() -> None:
-    with pytest.raises(ValueError, match="1 elements of 1 bytes make 2"):
-        arrays.chars(["é"])
+@pytest.mark.parametrize("values", [["é"], ["ab", ""]])
+async def test_what_is_not_one_plain_character_is_refused_before_it_is_sent(values: list[str]) -> None:
+    with pytest.raises((ValueError, TypeError), match="character"):
+        arrays.chars(values)

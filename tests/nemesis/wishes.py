@@ -112,7 +112,7 @@ class Model:
     def order(self, mode: str | None, *, suspected: bool = False) -> str:
         """Order a mode or a ping; `suspected` that two units share the name."""
         if mode and any(one.mode == mode and one.open for one in self.commands):
-            if self.wished:
+            if self.wished and self.wished.mode == mode:
                 self._supersede(WAITING)
             return "same"
         if mode and self._holds(mode):
