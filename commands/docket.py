@@ -22,7 +22,7 @@ from commands.policy import Wish
 from commands.states import FINAL, State, check
 from protocol.messages import CommandKind, Mode
 from storage.arrays import int4s, int8s, jsonbs, texts, timestamps, uuids
-from storage.sql import Connection, at_once, execute, load
+from storage.sql import Connection, at_once, execute, load, pipelined
 from storage.wakes import after_commit
 
 SQL = load(__file__)
@@ -210,7 +210,7 @@ class Docket:
 
     async def write(self, conn: Connection) -> None:
         """Write all of it: commands that end before new ones, what happened to them, what is wanted now."""
-        async with conn.pipeline():  # one round trip
+        async with pipelined(conn):
             await self._write(conn)
         for written in (self._changed, self._entered, self._events, self._wished):
             written.clear()

@@ -31,8 +31,8 @@ class SchemaTooNew(Conflict):
     """The database knows migrations that this release does not."""
 
 
-PAUSED = "25P03"
-"""The server ended a transaction in which we were silent too long: this process was stopped or busy."""
+PAUSED = frozenset({"25P03", "25P04"})
+"""The server ended a transaction in which we were silent too long: this process was stopped, or busy."""
 
 
 def transient(error: psycopg.Error) -> bool:
@@ -42,5 +42,5 @@ def transient(error: psycopg.Error) -> bool:
     errors too, but would come again for ever.
     """
     state = error.sqlstate or ""
-    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state == PAUSED
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state in PAUSED
     return lost and not state.startswith("54")

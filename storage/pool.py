@@ -12,19 +12,24 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime.settings import Database
 from storage import wakes
 from storage.errors import DatabaseUnavailable, DeadlinePassed, NotMigrated, transient
-from storage.sql import Connection
+from storage.sql import LIMITS_TRANSACTIONS, Connection
 
 CHECK_S = 2.0
 """A connection that does not answer an empty question in so long (seconds) is dead."""
+
+GRACE_S = 2.0
+"""Whoever is not frozen cuts a transaction so long before the server does."""
 
 CONNECT_S = 5
 RECONNECT_S = 10.0
@@ -51,6 +56,8 @@ class Pool:
                 wakes.forget(conn)  # of a transaction that was rolled back
                 with cut_after(conn, limit - (loop.time() - began)):
                     async with conn.transaction():
+                        if limit > self._deadline_s:
+                            await _limit_transactions(conn, limit, "LOCAL")
                         yield conn
                     await wakes.tell(conn)
         except PoolTimeout:
@@ -102,6 +109,15 @@ def _cut(conn: psycopg.AsyncConnection[Any]) -> None:
         twin.shutdown(socket.SHUT_RDWR)
 
 
+async def _limit_transactions(conn: Connection, seconds: float, scope: Literal["LOCAL", "SESSION"]) -> None:
+    """Have the server end what takes longer by more than a moment: whoever should cut it may be frozen."""
+    if conn.info.server_version >= LIMITS_TRANSACTIONS:
+        limit_ms = sql.Literal(round((seconds + GRACE_S) * 1000))
+        await conn.execute(
+            sql.SQL("SET {} transaction_timeout = {}").format(sql.SQL(scope), limit_ms), prepare=False
+        )
+
+
 async def _check(conn: Connection) -> None:
     with cut_after(conn, CHECK_S):
         await conn.execute("")
@@ -117,6 +133,7 @@ async def open_pool(settings: Database) -> AsyncIterator[Pool]:
         max_size=settings.database_pool,
         timeout=settings.database_deadline_s,
         check=_check,
+        configure=partial(_limit_transactions, seconds=settings.database_deadline_s, scope="SESSION"),
         reconnect_timeout=RECONNECT_S,  # then the next who asks begins anew, without the grown pauses
         open=False,
     )

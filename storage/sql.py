@@ -7,7 +7,8 @@ named parameters (`%(name)s`), never inside the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, LiteralString, TypeVar
 
@@ -16,6 +17,9 @@ from psycopg.rows import DictRow, tuple_row
 from psycopg.sql import Composed
 
 T = TypeVar("T")
+LIMITS_TRANSACTIONS = 17_00_00
+"""The first version of the server that knows `transaction_timeout`."""
+
 Connection = psycopg.AsyncConnection[DictRow]
 
 _HEADING = re.compile(r"^-- :(\w+)\n", re.MULTILINE)
@@ -65,6 +69,21 @@ async def row(
     return None if found is None else from_row(found)
 
 
+@asynccontextmanager
+async def pipelined(conn: Connection) -> AsyncIterator[None]:
+    """Send the statements of this block without waiting for the answer to each, where that is safe.
+
+    Between two of them the server waits for more, holding locks, and none of its older timeouts runs: not
+    for a client that is frozen there. `transaction_timeout` does (`storage.pool` sets it), from PostgreSQL
+    17 on; before, each statement waits for its answer.
+    """
+    if conn.info.server_version < LIMITS_TRANSACTIONS:
+        yield
+    else:
+        async with conn.pipeline():
+            yield
+
+
 async def at_once(
     conn: Connection, *asked: tuple[LiteralString, Mapping[str, object]]
 ) -> list[list[DictRow]]:
@@ -72,7 +91,7 @@ async def at_once(
 
     Each sees what those before it locked and wrote; none can be given what another found.
     """
-    async with conn.pipeline():
+    async with pipelined(conn):
         cursors = [await conn.execute(query, params) for query, params in asked]
     return [await cursor.fetchall() for cursor in cursors]
 

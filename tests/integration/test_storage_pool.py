@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from runtime.settings import Database
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseUnavailable, transient
 from storage.notices import wake
 from storage.pool import open_pool
-from storage.sql import value
+from storage.sql import pipelined, value
 from storage.wakes import after_commit
 
 
@@ -72,6 +72,25 @@ async def test_a_frozen_server_is_waited_for_no_longer_than_the_deadline(databas
             os.kill(backend, signal.SIGCONT)
 
     assert waited < 8
+
+
+async def test_who_is_frozen_amid_its_statements_holds_no_lock_for_ever(database: Database) -> None:
+    """As a process that is stopped there: it sends nothing more, and cuts nothing."""
+    settings = database.model_copy(update={"database_deadline_s": 1.0})
+    async with open_pool(settings) as pool, open_pool(database) as others:
+        frozen = await pool._pool.getconn()  # noqa: SLF001 - without the timer, which would be frozen too
+        with pytest.raises(psycopg.Error) as woken:
+            async with frozen.transaction(), pipelined(frozen):
+                await frozen.execute("LOCK TABLE entity")
+                async with others.transaction() as conn:
+                    await conn.execute("SET LOCAL lock_timeout = '10s'")
+                    began = time.monotonic()
+                    await conn.execute("LOCK TABLE entity")
+                    waited = time.monotonic() - began
+        await pool._pool.putconn(frozen)  # noqa: SLF001 - likewise
+
+    assert 0.5 < waited < 8
+    assert transient(woken.value)
 
 
 async def test_a_server_that_is_not_there_is_unavailable(database: Database) -> None:
