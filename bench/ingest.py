@@ -31,6 +31,9 @@ EXECUTEMANY = 40_000
 LIMIT_S = 120.0
 """No run may take longer."""
 
+LATER_S = 5.0
+"""So much later than the last heartbeat what came before it may be visible: two batches are under way at a time."""
+
 STEADY = 2_000  # heartbeats/s
 WARM_S = QUEUED_S + 2
 """Steady seconds before latency is sampled: from then on what a gateway hears counts as live."""
@@ -170,17 +173,21 @@ async def _round(rig: Rig, name: str, tell: Tell) -> Round:
 
 
 async def stored(rig: Rig, size: int) -> Run:
-    """Send a load at full speed; it ends when the last heartbeat of every connection is visible."""
+    """Send a load at full speed; it ends when all of it is visible, or nothing more comes."""
     load = rig.load(size)
     return await rig.count(load, await _seconds(rig, load, last_landed(rig, load)))
 
 
 async def last_landed(rig: Rig, load: Load) -> float:
-    """Wait until the last heartbeat of every connection is visible."""
+    """Wait until the last heartbeat of every connection is visible, and what came before it."""
     places = range(load.size - len(PUBLISHERS), load.size)
     while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
         await asyncio.sleep(POLL_S)
-    return time.monotonic()
+    last = seen = time.monotonic()
+    while (await rig.count(load, 0)).lost and seen < last + LATER_S:
+        await asyncio.sleep(POLL_S)
+        seen = time.monotonic()
+    return seen
 
 
 async def _decoded(rig: Rig, size: int, child: Child) -> Run:
