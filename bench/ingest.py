@@ -32,7 +32,7 @@ LIMIT_S = 120.0
 """No run may take longer."""
 
 LATER_S = 5.0
-"""So much later than the last heartbeat what came before it may be visible: two batches are under way at a time."""
+"""Seconds by which what came before may be visible after the last heartbeat: two batches go at a time."""
 
 STEADY = 2_000  # heartbeats/s
 WARM_S = QUEUED_S + 2
