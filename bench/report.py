@@ -61,19 +61,24 @@ def renewed(
 ) -> dict[str, Any]:
     """Put entries of now among those of before; the rest stays.
 
-    Each entry says when and of which commit it is. What stands at the top is of
+    Each entry says when, where and of which commit it is. What stands at the top is of
     plain PostgreSQL; the same once more under `timescale` is of TimescaleDB.
     """
     engine = before["engine"]
     own = {name: known[name] for name in known if name != Engine.TIMESCALE}
     of_engine = own if engine is Engine.PLAIN else known.get(Engine.TIMESCALE, {})
     told = {name: before[name] for name in ("date", "commit", "tree_is_clean")}
+    told["machine"] = _named(before["machine"])
     results = of_engine.get("results", {}) | {key: entry | told for key, entry in entries.items()}
     new = {name: before[name] for name in before if name != "engine"} | {"results": results}
     other = known.get(Engine.TIMESCALE)
     if engine is Engine.TIMESCALE:
         return own | {str(Engine.TIMESCALE): new}
     return new | ({str(Engine.TIMESCALE): other} if other else {})
+
+
+def _named(machine: Mapping[str, Any]) -> str:
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB"
 
 
 def table(figures: Sequence[Figure]) -> Table:

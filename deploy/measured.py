@@ -36,10 +36,21 @@ def _facts(document: dict[str, Any], facts: Mapping[str, Fact]) -> dict[str, str
         return {}
     machine, versions = document["machine"], document["versions"]
     results = document["results"].values()
+    keys: dict[str, list[str]] = {}
+    for key, entry in document["results"].items():
+        keys.setdefault(entry["machine"], []).append(f"`{key}`")
     every: Mapping[str, Fact] = {"dates": lambda entry: entry["date"][:10], "commits": commit} | dict(facts)
     return {
-        "machine": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
-        "system": machine["system"],
-        "load before": " ".join(map(str, machine["load_average_before"])),
+        "machine": machines(keys),
+        "system, at last": machine["system"],
+        "load before, at last": " ".join(map(str, machine["load_average_before"])),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     } | {fact: ", ".join(sorted({read(entry) for entry in results})) for fact, read in every.items()}
+
+
+def machines(keys: Mapping[str, list[str]]) -> str:
+    """Name the machine; of several, each with what was measured there, and the one with most for the rest."""
+    most, *others = sorted(keys, key=lambda machine: -len(keys[machine]))
+    if not others:
+        return most
+    return "; ".join([*(f"{', '.join(keys[one])}: {one}" for one in others), f"the rest: {most}"])

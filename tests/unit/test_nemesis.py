@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 import typer
 
 from bench.report import renewed
+from deploy import measured
 from storage.engine import Engine
 from tests.builders import an_imei
 from tests.nemesis.__main__ import attempt, chosen
@@ -139,16 +141,28 @@ def test_what_goes_wrong_with_one_trial_is_told_in_its_place(monkeypatch: pytest
 
 
 def test_rows_of_now_leave_other_rows_and_the_other_engine_as_they_were() -> None:
-    told = {"date": "2026-01-01", "commit": "abc", "tree_is_clean": True}
-    plain = renewed({"R1": {"lost": 0}, "R2": {"lost": 0}}, told | {"engine": Engine.PLAIN}, {})
+    told = {"date": "2026-01-01", "commit": "abc", "tree_is_clean": True, "machine": "a, 2 cores, 4 GiB"}
+    plain = renewed({"R1": {"lost": 0}, "R2": {"lost": 0}}, where(told) | {"engine": Engine.PLAIN}, {})
 
-    later = told | {"commit": "def", "tree_is_clean": False}
-    found = renewed({"R1": {"lost": 7}}, later | {"engine": Engine.TIMESCALE}, plain)
-    found = renewed({"R2": {"lost": 1}}, later | {"engine": Engine.PLAIN}, found)
+    later = told | {"commit": "def", "tree_is_clean": False, "machine": "b, 2 cores, 4 GiB"}
+    found = renewed({"R1": {"lost": 7}}, where(later) | {"engine": Engine.TIMESCALE}, plain)
+    found = renewed({"R2": {"lost": 1}}, where(later) | {"engine": Engine.PLAIN}, found)
 
     assert found["results"]["R1"] == {"lost": 0} | told
     assert found["results"]["R2"] == {"lost": 1} | later
     assert found["timescale"]["results"] == {"R1": {"lost": 7} | later}
+
+
+def where(told: dict[str, Any]) -> dict[str, Any]:
+    """Give the circumstances of which an entry keeps so much."""
+    return told | {"machine": {"cpu": told["machine"][0], "cores": 2, "memory_bytes": 2**32}}
+
+
+def test_what_was_measured_on_another_machine_is_told_with_it() -> None:
+    one = {"a": ["`R1`", "`R2`"]}
+
+    assert measured.machines(one) == "a"
+    assert measured.machines({"b": ["`R3`"]} | one) == "`R3`: b; the rest: a"
 
 
 def test_the_verdict_is_set_arithmetic() -> None:
