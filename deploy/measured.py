@@ -53,4 +53,9 @@ def machines(keys: Mapping[str, list[str]]) -> str:
     most, *others = sorted(keys, key=lambda machine: -len(keys[machine]))
     if not others:
         return most
-    return "; ".join([*(f"{', '.join(keys[one])}: {one}" for one in others), f"the rest: {most}"])
+    told = [f"{', '.join(sorted(keys[one], key=_by_number))}: {one}" for one in others]
+    return "; ".join([*told, f"the rest: {most}"])
+
+
+def _by_number(key: str) -> tuple[int, str]:
+    return (len(key.partition(".")[0]), key)
