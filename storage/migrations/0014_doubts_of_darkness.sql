@@ -2,7 +2,7 @@
 
 -- Units under whose IMEI two are suspected to speak: what is told to one may reach the other.
 CREATE VIEW suspected_clone AS
-SELECT unit_id FROM unit_alert WHERE kind = 'two_units' AND resolved_at IS NULL;
+SELECT a.unit_id FROM unit_alert a WHERE a.kind = 'two_units' AND a.resolved_at IS NULL;
 
 ALTER TABLE plan_unit DROP CONSTRAINT plan_unit_exclusion_is_known;
 ALTER TABLE plan_unit ADD CONSTRAINT plan_unit_exclusion_is_known CHECK (exclusion IN (
