@@ -38,7 +38,7 @@ SELECT *, now()
 -- to them. Asked after the lock: a contact that is not seen here waits for the lock, and then makes due
 -- what was set aside.
 SELECT u.id AS unit_id, u.lifecycle = 'IN_REPAIR_SYSTEM' AS in_repair,
-       EXISTS (SELECT FROM suspected_clone WHERE unit_id = u.id) AS suspected_clone,
+       EXISTS (SELECT FROM suspected_clones() d WHERE d.unit_id = u.id) AS suspected_clone,
        coalesce(s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)
        OR coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
                    > now() - 2 * make_interval(secs => u.expected_interval_s), false) AS listens,

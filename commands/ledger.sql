@@ -19,7 +19,7 @@ SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER 
 
 -- :suspected
 -- Whether two units are suspected under this one's IMEI; asked behind the locks.
-SELECT EXISTS (SELECT FROM suspected_clone WHERE unit_id = %(unit_id)s);
+SELECT EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = %(unit_id)s);
 
 -- :holding
 -- The mode command that holds, if the newest that was not given up is confirmed; its unit's intent is locked.

@@ -7,6 +7,6 @@ UPDATE unit_intent i SET epoch = greatest(i.epoch, new.epoch)
 -- :fitness
 -- Where units stand in their lives, and whether two are suspected under one IMEI.
 SELECT u.id, u.lifecycle,
-       EXISTS (SELECT FROM suspected_clone WHERE unit_id = u.id) AS suspected_clone
+       EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = u.id) AS suspected_clone
   FROM unit u
  WHERE u.id = ANY(%(unit_ids)s::int[]);

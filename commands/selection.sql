@@ -43,7 +43,7 @@ SELECT place, unit_id FROM plan_unit
 SELECT u.id, u.serial_number, u.entity_id, u.lifecycle::text, s.mode, s.epoch, s.contact_at,
        i.epoch, i.desired, i.after_s, i.floor, c.mode, c.after_s,
        EXISTS (SELECT FROM command w WHERE w.unit_id = u.id AND w.kind = 'set_mode' AND w.state = 'awaiting_approval'),
-       EXISTS (SELECT FROM suspected_clone WHERE unit_id = u.id)
+       EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = u.id)
   FROM unit u
   LEFT JOIN unit_status s ON s.unit_id = u.id
   LEFT JOIN unit_intent i ON i.unit_id = u.id

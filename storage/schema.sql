@@ -707,10 +707,6 @@ UNION ALL
     fresh.energy_wh_sum
    FROM (heartbeat_summing
      CROSS JOIN LATERAL sum_heartbeats(heartbeat_summing.summed_before, 'infinity'::timestamp with time zone) fresh(unit_id, hour, heartbeats, battery_v_n, battery_v_min, battery_v_max, battery_v_sum, battery_a_n, battery_a_min, battery_a_max, battery_a_sum, panel_v_n, panel_v_min, panel_v_max, panel_v_sum, panel_a_n, panel_a_min, panel_a_max, panel_a_sum, load_a_n, load_a_min, load_a_max, load_a_sum, soc_pct_n, soc_pct_min, soc_pct_max, soc_pct_sum, temp_c_n, temp_c_min, temp_c_max, temp_c_sum, rssi_dbm_n, rssi_dbm_min, rssi_dbm_max, rssi_dbm_sum, energy_wh_n, energy_wh_min, energy_wh_max, energy_wh_sum));
-VIEW suspected_clone
- SELECT unit_id
-   FROM unit_alert a
-  WHERE ((kind = 'two_units'::text) AND (resolved_at IS NULL));
 VIEW unit_boot
  SELECT b.unit_id,
     b.life,
@@ -931,6 +927,10 @@ FUNCTION sum_heartbeats(since timestamp with time zone, until timestamp with tim
 FUNCTION sum_heartbeats(unit integer, since timestamp with time zone, until timestamp with time zone) RETURNS SETOF heartbeat_hour
 
     SELECT * FROM sum_heartbeats(since, until) WHERE unit_id = unit OFFSET 0
+
+FUNCTION suspected_clones() RETURNS TABLE(unit_id integer)
+
+    SELECT a.unit_id FROM unit_alert a WHERE a.kind = 'two_units' AND a.resolved_at IS NULL
 
 FUNCTION tell_unit_login() RETURNS trigger
 

@@ -1,8 +1,10 @@
 -- What keeps a unit from being switched off: two units under its name, an enable newer than the plan, a restored backup.
 
 -- Units under whose IMEI two are suspected to speak: what is told to one may reach the other.
-CREATE VIEW suspected_clone AS
-SELECT a.unit_id FROM unit_alert a WHERE a.kind = 'two_units' AND a.resolved_at IS NULL;
+CREATE FUNCTION suspected_clones() RETURNS TABLE (unit_id int)
+LANGUAGE sql STABLE AS $$
+    SELECT a.unit_id FROM unit_alert a WHERE a.kind = 'two_units' AND a.resolved_at IS NULL
+$$;
 
 ALTER TABLE plan_unit DROP CONSTRAINT plan_unit_exclusion_is_known;
 ALTER TABLE plan_unit ADD CONSTRAINT plan_unit_exclusion_is_known CHECK (exclusion IN (
