@@ -168,7 +168,7 @@ async def cancel(conn: Connection, command_id: UUID, deed: Deed) -> Command:
     await stand.book.write(conn)
     if command.wish.disables:
         await execute(conn, SQL.ask_to_enable, unit_id=command.unit_id)
-    await _write_down(conn, deed, "cancel_command", command, cancelled)
+    await write_down(conn, deed, "cancel_command", command, cancelled)
     return cancelled
 
 
@@ -204,7 +204,7 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     )
     await stand.book.write(conn)
     docket.wake(conn)
-    await _write_down(conn, deed, "approve_command", command, approved)
+    await write_down(conn, deed, "approve_command", command, approved)
     return approved
 
 
@@ -312,7 +312,8 @@ def _supersede(book: Docket, by: UUID, *, waiting_only: bool = False) -> None:
         book.move(old, State.SUPERSEDED, "superseded", evidence={"by": str(by)})
 
 
-async def _write_down(conn: Connection, deed: Deed, action: str, before: Command, after: Command) -> None:
+async def write_down(conn: Connection, deed: Deed, action: str, before: Command, after: Command) -> None:
+    """Put what somebody did to a command into the audit."""
     await audit.write(
         conn,
         deed,

@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from commands import docket, plans
+from commands import docket, ledger, plans
 from commands.docket import Command
 from commands.states import State
-from registry import audit
 from registry.audit import Deed
 from registry.permissions import Level
 from storage.arrays import int4s
@@ -66,12 +65,11 @@ async def _of_units(conn: Connection, unit_ids: Sequence[int], deed: Deed) -> Ta
     await execute(conn, SQL.lock_intents, unit_ids=units)
     book = await docket.lock(conn, SQL.lock, actor=deed.by.email, unit_ids=units)
     found = book.all()
-    for command in found:
-        book.move(command, State.CANCELLED, "cancelled", evidence={"reason": deed.reason, "restored": True})
+    why = {"reason": deed.reason, "restored": True}
+    cancelled = [book.move(command, State.CANCELLED, "cancelled", evidence=why) for command in found]
     await book.write(conn)
-    for command in found:
-        before, after = {"state": command.state}, {"state": State.CANCELLED, "epoch": command.epoch}
-        await audit.write(conn, deed, "cancel_command", "command", command.id, before=before, after=after)
+    for before, after in zip(found, cancelled, strict=True):
+        await ledger.write_down(conn, deed, "cancel_command", before, after)
     doubted = await execute(conn, SQL.doubt, unit_ids=units)
     serials = dict(await tuples(conn, SQL.serials, unit_ids=units))
     return TakenBack(commands=[(serials[command.unit_id], command) for command in found], doubted=doubted)

@@ -564,3 +564,18 @@ async def test_after_a_restore_a_unit_that_is_on_is_not_switched_off_without_a_p
     await disabled.obeys(await disabled.approve(waits, email=OTHER))
     await disabled.reports(Mode.ENABLED, 2)
     assert (await again(disabled)).state is State.QUEUED
+
+
+async def test_after_a_restore_what_was_sent_and_taken_back_is_overruled_by_an_enable(
+    enabled: System,
+) -> None:
+    sent = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    async for _ in restored.take_back(enabled.pool, a_deed()):
+        pass
+
+    await enabled.reports(Mode.ENABLED)
+
+    overruling = await again(enabled)
+    assert await enabled.state(sent) is State.CANCELLED
+    assert (overruling.mode, overruling.state, overruling.epoch) == (Mode.ENABLED, State.QUEUED, 2)
