@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from statistics import quantiles
@@ -31,8 +31,11 @@ EXECUTEMANY = 40_000
 LIMIT_S = 120.0
 """No run may take longer."""
 
+PROBED, PROBED_EVERY = 20_000, 250
+"""Of so many last heartbeats of a load one in so many is watched for: some of each batch under way."""
+
 LATER_S = 5.0
-"""Seconds by which what came before may be visible after the last heartbeat: two batches go at a time."""
+"""Seconds that are waited for what is not there when all that is watched for is."""
 
 STEADY = 2_000  # heartbeats/s
 WARM_S = QUEUED_S + 2
@@ -47,9 +50,11 @@ WORKLOAD = (
     "10,000 units, example payload with 8 readings, QoS 1 from 8 connections, fsync on, synchronous_commit on"
 )
 
-LANDED = (
-    "SELECT unit_id, seq FROM heartbeat WHERE at = to_timestamp(%s) AND unit_id = ANY(%s) AND seq = ANY(%s)"
-)
+LANDED = """
+SELECT place FROM unnest(%s::int[], %s::bigint[], %s::int[]) AS wanted (unit_id, seq, place)
+ WHERE EXISTS (SELECT FROM heartbeat h
+                WHERE h.unit_id = wanted.unit_id AND h.seq = wanted.seq AND h.at = to_timestamp(%s))
+"""
 COUNT = """
 SELECT count(*), count(DISTINCT (unit_id, seq)) FROM heartbeat
  WHERE at = to_timestamp(%s) AND boot = %s AND seq BETWEEN %s AND %s
@@ -100,7 +105,7 @@ class Rig:
         self,
         stack: Stack,
         unit_ids: Mapping[Imei, int],
-        conn: psycopg.AsyncConnection[tuple[int, int]],
+        conn: psycopg.AsyncConnection[Any],
         first_seq: int = 1,
     ) -> None:
         self.stack = stack
@@ -115,19 +120,22 @@ class Rig:
         self._next_seq = load.next_seq
         return load
 
-    async def landed(self, load: Load, places: Sequence[int]) -> list[int]:
-        """Tell which heartbeats of these places are in the database; no two of one unit."""
-        wanted = {(self._unit_ids[place % len(self._unit_ids)], load.seq(place)): place for place in places}
-        units, seqs = zip(*wanted, strict=True)
-        cursor = await self._conn.execute(LANDED, [load.unit_ts, list(units), list(set(seqs))])
-        return [wanted[found] for found in await cursor.fetchall() if found in wanted]
+    async def landed(self, load: Load, places: Collection[int]) -> set[int]:
+        """Tell which heartbeats of these places are in the database."""
+        units = [self._unit_ids[place % len(self._unit_ids)] for place in places]
+        seqs = [load.seq(place) for place in places]
+        cursor = await self._conn.execute(LANDED, [units, seqs, list(places), load.unit_ts])
+        return {place for (place,) in await cursor.fetchall()}
 
     async def count(self, load: Load, seconds: float) -> Run:
-        """Count what a load left in the database."""
+        """Count what a load left in the database; what is late by a little is waited for."""
+        deadline = time.monotonic() + LATER_S
         span = (load.unit_ts, BOOT, load.first_seq, load.next_seq - 1)
-        found = await (await self._conn.execute(COUNT, span)).fetchone()
-        rows, different = found or (0, 0)
-        return Run(load.size, seconds, lost=load.size - different, duplicates=rows - different)
+        while True:
+            [(rows, different)] = await (await self._conn.execute(COUNT, span)).fetchall()
+            if different >= load.size or time.monotonic() > deadline:
+                return Run(load.size, seconds, lost=load.size - different, duplicates=rows - different)
+            await asyncio.sleep(POLL_S)
 
 
 async def measure(runs: int, tell: Tell) -> list[Figure]:
@@ -147,7 +155,7 @@ async def furnish(stack: Stack) -> AsyncIterator[Rig]:
 
 
 @asynccontextmanager
-async def watching(stack: Stack) -> AsyncIterator[psycopg.AsyncConnection[tuple[int, int]]]:
+async def watching(stack: Stack) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Connect to look for what arrives, in a database that keeps what it commits."""
     async with await psycopg.AsyncConnection.connect(stack.database.url(), autocommit=True) as conn:
         await _insist_on_durability(conn)
@@ -179,15 +187,14 @@ async def stored(rig: Rig, size: int) -> Run:
 
 
 async def last_landed(rig: Rig, load: Load) -> float:
-    """Wait until the last heartbeat of every connection is visible, and what came before it."""
-    places = range(load.size - len(PUBLISHERS), load.size)
-    while len(await rig.landed(load, places)) < len(places):  # noqa: ASYNC110 - another process commits them
-        await asyncio.sleep(POLL_S)
-    last = seen = time.monotonic()
-    while (await rig.count(load, 0)).lost and seen < last + LATER_S:
-        await asyncio.sleep(POLL_S)
-        seen = time.monotonic()
-    return seen
+    """Wait until the last heartbeat of every connection is visible, and what came before; gives when."""
+    last = range(load.size - len(PUBLISHERS), load.size)
+    before = range(max(0, load.size - PROBED), load.size, PROBED_EVERY)
+    for places in last, before:
+        missing = set(places)
+        while missing := missing - await rig.landed(load, missing):  # noqa: ASYNC110 - another process commits
+            await asyncio.sleep(POLL_S)
+    return time.monotonic()
 
 
 async def _decoded(rig: Rig, size: int, child: Child) -> Run:

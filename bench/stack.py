@@ -127,7 +127,7 @@ class Stack:
                     await enrolment.enrol_all(conn, everyone[start : start + BATCH], keys, deed)
             async with pool.transaction() as conn:
                 known = await units.ids_by_imei(conn, [unit.imei for unit in everyone])
-        return {unit.imei: known[unit.imei].id for unit in everyone}
+        return {unit.imei: known[unit.imei] for unit in everyone}
 
     def _environment(self) -> dict[str, str]:
         return {

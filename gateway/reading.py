@@ -35,24 +35,22 @@ class Reading(NamedTuple):
     @property
     def weight(self) -> int:
         """What it counts in a batch: the rows that it may make, and its size."""
-        if isinstance(self.decoded, Unreadable):
+        decoded = self.decoded
+        if isinstance(decoded, Unreadable):
             return self.delivery.weight
-        backlog = self.decoded.message.backlog if isinstance(self.decoded.message, Heartbeat) else ()
-        return self.delivery.weight + len(backlog) + min(len(self.decoded.faults), PIECES)
+        backlog = decoded.message.backlog if isinstance(decoded.message, Heartbeat) else ()
+        return self.delivery.weight + len(backlog) + min(len(decoded.faults), PIECES)
 
     def content(self, unit_id: int | None) -> Arrival | Loss:
         """Give what is to be recorded or kept as lost; `unit_id` is None for an IMEI that is not enrolled."""
-        if isinstance(self.decoded, Unreadable):
-            return self.lost(unit_id, self.decoded.reason, self.decoded.message, path=self.decoded.path)
+        decoded = self.decoded
+        if isinstance(decoded, Unreadable):
+            return self.lost(unit_id, decoded.reason, decoded.message, path=decoded.path)
         if unit_id is None:
             return self.lost(None, Reason.UNKNOWN_UNIT, Reason.UNKNOWN_UNIT.meaning)
-        return Arrival(
-            unit_id=unit_id,
-            message=self.decoded.message,
-            received_at=self.received_at,
-            live=self.live,
-            losses=tuple(self._pieces(unit_id, self.decoded.faults)) if self.decoded.faults else (),
-        )
+        _, message, faults = decoded
+        losses = tuple(self._pieces(unit_id, faults)) if faults else ()
+        return Arrival(unit_id, message, self.received_at, self.live, losses)
 
     def lost(self, unit_id: int | None, reason: Reason, detail: str, *, path: str = "") -> Loss:
         """Give the whole message up."""

@@ -63,8 +63,7 @@ class Replay:
             marked = await fates.waiting(conn, most=BATCH)
             readings = {mark.id: _reading(mark) for mark in marked}
             speakers = {reading.imei for reading in readings.values() if reading.imei is not None}
-            known = await units.ids_by_imei(conn, speakers)
-        unit_ids = {imei: unit.id for imei, unit in known.items()}
+            unit_ids = await units.ids_by_imei(conn, speakers)
         return await self._settle(readings, unit_ids)
 
     async def _work(self, stop: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Which unit bears an IMEI, as far as this gateway has asked."""
+"""Which unit bears an IMEI, of those that spoke lately."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from registry import units
 from storage.pool import Pool
+
+REMEMBERED = 100_000
+"""Units that are known without asking, at most: a fleet may have any number."""
 
 
 class UnitIds:
@@ -27,10 +30,20 @@ class UnitIds:
         if strangers:
             async with self._pool.transaction() as conn:
                 found = await units.ids_by_imei(conn, strangers)
-            for imei, unit in found.items():
-                mine[imei] = known[imei] = unit.id
+            if len(known) + len(found) > REMEMBERED:
+                known.clear()
+            known |= found
+            mine.update(found)
         return mine
 
+    @property
+    def remembered(self) -> int:
+        """How many units are known without asking."""
+        return len(self._known)
+
     def forget(self) -> None:
-        """Ask again: the database was away, and may have come back as another."""
-        self._known.clear()
+        """Ask again: the database was away, and may have come back as another.
+
+        Who still waits for an answer of the one before notes it where nobody looks any more.
+        """
+        self._known = {}

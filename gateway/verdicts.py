@@ -59,7 +59,7 @@ async def judge(conn: Connection, entries: Sequence[Entry], *, gateway: str, set
         conn,
         acks=[_acked(arrival) for _, arrival in acks],
         reports=_reports(recorded),
-        listening=[*recorded.online, *(contact.unit_id for contact in recorded.contacts if contact.live)],
+        listening=recorded.listening,
         actor=gateway,
         settings=settings,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from json import loads
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -32,8 +32,7 @@ class Cleared:
     """The broker no longer keeps a presence: its retained body was emptied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A message, who sent it, and what of it was lost."""
 
     address: Address

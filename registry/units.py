@@ -13,7 +13,8 @@ from protocol.identity import Imei, SerialNumber
 from registry.lifecycle import Lifecycle
 from registry.permissions import Scope, listed
 from runtime.errors import Invalid, NotFound
-from storage.sql import Connection, load, row, rows
+from storage.arrays import texts
+from storage.sql import Connection, load, row, rows, tuples
 
 SQL = load(__file__)
 T = TypeVar("T")
@@ -37,14 +38,6 @@ class Unit:
     key_generation: int
     expected_interval_s: int
     enrolled_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownUnit:
-    """What the gateway needs to know of a unit that speaks."""
-
-    id: int
-    expected_interval_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +99,9 @@ async def page(
     )
 
 
-async def ids_by_imei(conn: Connection, imeis: Iterable[str]) -> dict[str, KnownUnit]:
+async def ids_by_imei(conn: Connection, imeis: Iterable[str]) -> dict[str, int]:
     """Tell which of these IMEIs are units of ours; a terminated one still is: its data is not lost."""
-    found = await rows(conn, lambda known: known, SQL.ids_by_imei, imeis=list(imeis))
-    return {
-        known["imei"]: KnownUnit(id=known["id"], expected_interval_s=known["expected_interval_s"])
-        for known in found
-    }
+    return dict(await tuples(conn, SQL.ids_by_imei, imeis=texts(imeis)))
 
 
 async def _one(

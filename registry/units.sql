@@ -20,4 +20,4 @@ SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, prod
 
 -- :ids_by_imei
 -- Which of some IMEIs are units.
-SELECT imei, id, expected_interval_s FROM unit WHERE imei = ANY(%(imeis)s::text[]);
+SELECT imei, id FROM unit WHERE imei = ANY(%(imeis)s::text[]);

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from operator import itemgetter
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
@@ -39,12 +39,29 @@ _NAMES = struct.Struct("!hiqiqiqiiihiqiqiqic").pack
 _WITHOUT_TS = struct.Struct("!hiqiqiiiihiqiqiqic").pack
 _INT8 = struct.Struct("!iq").pack
 _SHORT = struct.Struct("!ih").pack
-_SHORTS = struct.Struct("!" + "ih" * len(SHORT_READINGS)).pack
 _BOOLS = {None: NULL, False: b"\0\0\0\1\0", True: b"\0\0\0\1\1"}
 _NO_ENERGY_NO_FLAGS = NULL * (1 + len(FLAG_READINGS))
 _TEXT = struct.Struct("!i").pack
-_all_shorts = itemgetter(*SHORT_READINGS)
+_told_by_shorts = frozenset(SHORT_READINGS).issuperset
+# What came at one moment, and what units say of one second, bears the same object.
+_microseconds = lru_cache(maxsize=4096)(microseconds)
 
+
+class _Shorts(dict[float | None, bytes]):
+    """How readings stand in a column of `SHORT_READINGS`, remembered: never more than it can hold.
+
+    `KeyError` for a reading that it does not tell in full.
+    """
+
+    def __missing__(self, value: float) -> bytes:
+        number = _hundredths(value, SHORT_MAX)
+        if number is None or number / SCALE != value:
+            raise KeyError(value)
+        self[value] = packed = _SHORT(2, number)
+        return packed
+
+
+_short = _Shorts({None: NULL}).__getitem__
 
 Beat = tuple[
     int,
@@ -72,8 +89,7 @@ def copied(heartbeats: Iterable[Beat]) -> bytes:
 def _row(beat: Beat) -> bytes:
     # Taken apart at once: asking for its parts by name costs more than packing them.
     unit_id, placed, received, ts, life, boot, seq, epoch, mode, output, fw, readings, fields = beat
-    arrived = microseconds(received)
-    at = arrived if placed is received else microseconds(placed)
+    arrived, at = _microseconds(received), _microseconds(placed)
     code = CODES[mode]
     names = (
         _WITHOUT_TS(FIELDS, 8, at, 8, arrived, -1, 4, unit_id, 2, life, 8, boot, 8, seq, 8, epoch, 1, code)
@@ -93,12 +109,10 @@ def _row(beat: Beat) -> bytes:
 def _measured(readings: Mapping[str, float | bool]) -> tuple[bytes, Mapping[str, float | bool]]:
     """Pack the named readings; gives beside them those that their columns do not tell in full."""
     try:
-        values = _all_shorts(readings)
-        h1, h2, h3, h4, h5, h6, h7, h8 = hundredths = [round(value * SCALE) for value in values]
-        packed = _SHORTS(2, h1, 2, h2, 2, h3, 2, h4, 2, h5, 2, h6, 2, h7, 2, h8)
-        if len(readings) == len(values) and [number / SCALE for number in hundredths] == [*values]:
+        packed = b"".join(map(_short, map(readings.get, SHORT_READINGS)))
+        if _told_by_shorts(readings):
             return packed + _NO_ENERGY_NO_FLAGS, {}
-    except (KeyError, OverflowError, struct.error):
+    except KeyError:
         shorts = (_hundredths(readings.get(name), SHORT_MAX) for name in SHORT_READINGS)
         packed = b"".join(NULL if number is None else _SHORT(2, number) for number in shorts)
     energy = _hundredths(readings.get("energy_wh"), LONG_MAX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from psycopg.rows import DictRow
@@ -92,9 +93,18 @@ def taken_readings(row: DictRow) -> dict[str, float | bool]:
 
 def placed_at(unit_ts: int | None, received_at: datetime) -> datetime:
     """Give the moment at which a heartbeat stands in charts: the unit's where plausible."""
-    if unit_ts is None or not -OLDEST_S <= unit_ts - received_at.timestamp() <= NEWEST_S:
+    if unit_ts is None or not -OLDEST_S <= unit_ts - _seconds(received_at) <= NEWEST_S:
         return received_at
-    return datetime.fromtimestamp(unit_ts, UTC)
+    return _moment(unit_ts)
+
+
+# Units that speak now speak of the same seconds, and what came at one moment bears the same object.
+_seconds = lru_cache(maxsize=1024)(datetime.timestamp)
+
+
+@lru_cache(maxsize=4096)
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 async def append(conn: Connection, heartbeats: Sequence[Heartbeat]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from protocol import messages
 from telemetry.arrivals import Arrival
@@ -21,7 +22,10 @@ def reports(
     standings: Mapping[int, Standing],
     grown: Mapping[int, int],
 ) -> dict[int, Report]:
-    """Pick per unit the newest of the messages' own heartbeats, if it is newer than what stands."""
+    """Pick per unit the newest of the messages' own heartbeats, if it is newer than what stands.
+
+    They come in the order of the standings.
+    """
     newest: dict[int, Report] = {}
     for arrival, beats, new in zip(arrivals, said, fresh, strict=True):
         if not new or not new[0] or not isinstance(arrival.message, messages.Heartbeat):
@@ -31,7 +35,7 @@ def reports(
         if standings[unit_id].older_than(beat) if known is None else beat.order > known.heartbeat.order:
             message = arrival.message
             newest[unit_id] = Report(beat, message.life, message.next_s, arrival.live, grown.get(unit_id))
-    return newest
+    return {unit_id: newest[unit_id] for unit_id in standings if unit_id in newest}
 
 
 def presences(
@@ -62,12 +66,24 @@ def presences(
     return list(newest.values()), changed
 
 
-def contacts(arrivals: Iterable[Arrival]) -> dict[int, Contact]:
-    """Pick per unit its last heartbeat or ack; when one of them was live, its last that was."""
+def contacts(arrivals: Sequence[Arrival], reports: Mapping[int, Report]) -> list[Contact]:
+    """Pick per unit its last heartbeat or ack; when one of them was live, its last that was.
+
+    Those that the unit's newest report tells are left out: most are that report.
+    """
+    untold = {
+        unit_id
+        for unit_id, message, received_at, live, _ in arrivals
+        if isinstance(message, CONTACTS) and not _tells(reports.get(unit_id), received_at, live=live)
+    }
     newest: dict[int, Contact] = {}
-    for arrival in arrivals:
-        if isinstance(arrival.message, CONTACTS):
-            before = newest.get(arrival.unit_id)
-            if before is None or arrival.live or not before.live:
-                newest[arrival.unit_id] = Contact(arrival.unit_id, arrival.received_at, arrival.live)
-    return newest
+    for unit_id, message, received_at, live, _ in arrivals if untold else ():
+        if unit_id in untold and isinstance(message, CONTACTS):
+            before = newest.get(unit_id)
+            if before is None or live or not before.live:
+                newest[unit_id] = Contact(unit_id, received_at, live)
+    return [one for one in newest.values() if not _tells(reports.get(one.unit_id), one.at, live=one.live)]
+
+
+def _tells(report: Report | None, at: datetime, *, live: bool) -> bool:
+    return report is not None and report.heartbeat.received_at == at and report.live == live

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import compress
+from operator import itemgetter
 
 from protocol import messages
 from protocol.messages import PresenceState
@@ -21,6 +22,8 @@ from telemetry.dead_letters import Loss
 from telemetry.lives import Ordinals
 from telemetry.sequence import Heard
 from telemetry.status import Contact, PresenceNews, PresenceOrder, Report, Run, Standing
+
+UNIT_ID = itemgetter(0)
 
 
 class Verdict(StrEnum):
@@ -41,16 +44,15 @@ class Recorded:
     """What a batch brought.
 
     `verdicts` stand in the order of the arrivals, None for acks: theirs is not telemetry's to
-    give. `reports` are the newest reports of units that advanced, `contacts` every unit that
-    spoke, `online` those that came online. `losses` are for the caller to keep, together with its
-    own and with what `refusals` tell of, by the places of the arrivals: dead letters are locked
-    last. `raised` counts new alerts.
+    give. `reports` are the newest reports of units that advanced, `listening` the units that
+    spoke just now or came online. `losses` are for the caller to keep, together with its own and
+    with what `refusals` tell of, by the places of the arrivals: dead letters are locked last.
+    `raised` counts new alerts.
     """
 
     verdicts: list[Verdict | None]
     reports: list[Report]
-    contacts: list[Contact]
-    online: list[int]
+    listening: list[int]
     losses: list[Loss]
     new: int
     repeated: int
@@ -77,14 +79,15 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime
     )
     beats = [beat for group in judged.said for beat in group]
     heard = await sequence.hear(conn, standings, beats)
-    new = list(compress(beats, heard.first))
+    # In the order of ids, as everything here: neighbours in the index are then written one after the other.
+    new = sorted(compress(beats, heard.first), key=UNIT_ID)
     if new:
         await heartbeats.append(conn, new)
 
     first = iter(heard.first)
     fresh = [[next(first) for _ in group] for group in judged.said]
     reports = newest.reports(arrivals, judged.said, fresh, standings, heard.grown)
-    contacts = newest.contacts(arrivals)
+    contacts = newest.contacts(arrivals, reports)
     presences, changed = newest.presences(arrivals, ordinals, await _presences(conn, arrivals))
     await _advance(conn, reports, contacts, presences, _runs(standings, heard, reports), now=now)
     verdicts = [
@@ -97,8 +100,11 @@ async def record(conn: Connection, arrivals: Sequence[Arrival], *, now: datetime
     return Recorded(
         verdicts=verdicts,
         reports=list(reports.values()),
-        contacts=list(contacts.values()),
-        online=[one.unit_id for one in presences if one.state is PresenceState.ONLINE],
+        listening=[
+            *(report.heartbeat.unit_id for report in reports.values() if report.live),
+            *(contact.unit_id for contact in contacts if contact.live),
+            *(one.unit_id for one in presences if one.state is PresenceState.ONLINE),
+        ],
         losses=[loss for arrival in arrivals for loss in arrival.losses],
         new=len(new),
         repeated=len(beats) - len(new),
@@ -115,22 +121,21 @@ async def _presences(conn: Connection, arrivals: Iterable[Arrival]) -> dict[int,
 async def _advance(
     conn: Connection,
     reports: Mapping[int, Report],
-    contacts: Mapping[int, Contact],
+    contacts: Sequence[Contact],
     presences: Sequence[PresenceNews],
     runs: Sequence[Run],
     *,
     now: datetime,
 ) -> None:
-    """Write what is newest of each unit; most contacts are told by the report that they came with."""
-    others = [contact for unit_id, contact in contacts.items() if not _tells(reports.get(unit_id), contact)]
+    """Write what is newest of each unit."""
     if reports:
         await status.report(conn, reports.values(), now=now)
     if runs:
         await status.run(conn, runs)
     if presences:
         await status.presence(conn, presences, now=now)
-    if others:
-        await status.contact(conn, others, now=now)
+    if contacts:
+        await status.contact(conn, contacts, now=now)
 
 
 def _runs(standings: Mapping[int, Standing], heard: Heard, reports: Mapping[int, Report]) -> list[Run]:
@@ -141,10 +146,6 @@ def _runs(standings: Mapping[int, Standing], heard: Heard, reports: Mapping[int,
         if unit_id not in reports and (run := standings[unit_id].run)
     ]
     return heard.ended + longer
-
-
-def _tells(report: Report | None, contact: Contact) -> bool:
-    return report is not None and report.heartbeat.received_at == contact.at and report.live == contact.live
 
 
 def _verdict(arrival: Arrival, *, brought_new: bool) -> Verdict | None:

@@ -182,7 +182,7 @@ class System:
                     )
                     for beat in beats
                 ],
-                listening=[*recorded.online, *(contact.unit_id for contact in recorded.contacts)],
+                listening=recorded.listening,
                 actor="g",
                 settings=SETTINGS,
             )

@@ -301,6 +301,21 @@ async def test_who_looks_units_up_keeps_them_while_another_forgets(database: Dat
         assert await unit_ids.of([an_imei(1)]) == {an_imei(1): 1}
 
 
+async def test_no_more_units_are_remembered_than_there_is_room_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that has heard a fleet of any size holds so much of it; the rest is looked up again."""
+    monkeypatch.setattr("gateway.unit_ids.REMEMBERED", 1)
+    async with running(database) as bench:
+        unit_ids = UnitIds(bench.pool)
+
+        for _ in range(2):
+            assert await unit_ids.of([an_imei(1)]) == {an_imei(1): 1}
+            assert await unit_ids.of([an_imei(1), an_imei(2)]) == {an_imei(1): 1, an_imei(2): 2}
+
+        assert unit_ids.remembered == 1
+
+
 async def lock_waits(pool: Pool) -> int:
     """Count the sessions that wait for a lock in this database."""
     async with pool.transaction() as conn:

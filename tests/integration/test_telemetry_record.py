@@ -20,6 +20,7 @@ from telemetry import dead_letters, heartbeats, status
 from telemetry.arrivals import Arrival, moments
 from telemetry.clocks import ClockState
 from telemetry.dead_letters import Loss
+from telemetry.heartbeat_rows import SHORT_READINGS
 from telemetry.partitions import Days
 from telemetry.presence import State, Why
 from telemetry.record import Recorded, Verdict, record
@@ -190,6 +191,30 @@ async def test_any_order_of_arrival_leaves_the_same_status(pool: Pool) -> None:
     assert ends == {(1, 3, 3, Mode.DISABLED, 6)}
 
 
+EIGHT = dict(zip(SHORT_READINGS, (12.81, 1.23, 18.2, 2.1, 0.4, 88.0, -31.5, -71.0), strict=True))
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        EIGHT,
+        EIGHT | {"energy_wh": 12_345.67},
+        EIGHT | {"tamper": False, "lvd": True},
+        EIGHT | {"humidity": 41.5},
+        EIGHT | {"temp_c": 12.345},
+        {"battery_v": 12.81},
+        {"battery_v": 327.67, "battery_a": -327.67, "panel_v": 327.68, "panel_a": -327.68},
+        {"battery_v": 0.0, "battery_a": 0.005, "panel_v": 0.01, "panel_a": 1e-300, "temp_c": -0.01},
+        {},
+    ],
+)
+async def test_readings_come_back_as_they_were_said(pool: Pool, readings: dict[str, float | bool]) -> None:
+    """The second heartbeat says it again: how a value stands in a column is remembered."""
+    await take(pool, arrival(beat(1, readings=readings)), arrival(beat(2, readings=readings)))
+
+    assert [kept.readings for kept in await stored(pool)] == [readings, readings]
+
+
 async def test_readings_no_column_can_hold_are_kept_beside_the_columns(pool: Pool) -> None:
     readings = {"battery_v": 1e300, "panel_v": 1e-300, "energy_wh": 1e300, "humidity": 41.5, "door": True}
 
@@ -210,7 +235,7 @@ async def test_presence_goes_by_boot_and_connection_not_by_arrival(pool: Pool) -
     )
 
     assert recorded.verdicts == [Verdict.STORED, Verdict.DUPLICATE, Verdict.DUPLICATE]
-    assert recorded.online == [UNIT]
+    assert recorded.listening == [UNIT]
     assert (await standing(pool)).presence is online
     late = await take(pool, arrival(presence(offline, conn=2), minute=3), arrival(Cleared(), minute=4))
     assert late.verdicts == [Verdict.STORED, Verdict.DUPLICATE]

@@ -249,10 +249,7 @@ class RealLedger:
                     )
                     for report in recorded.reports
                 ],
-                listening=[
-                    *recorded.online,
-                    *(contact.unit_id for contact in recorded.contacts if contact.live),
-                ],
+                listening=recorded.listening,
                 actor="gateway",
                 settings=DEADLINES,
             )
