@@ -19,7 +19,6 @@ from bench.ingest import (
     Run,
     Tell,
     figure,
-    furnish,
     last_landed,
     stored,
     watching,
@@ -74,7 +73,8 @@ async def measure(runs: int, tell: Tell) -> list[Figure]:
     """Measure growth, then sharing, then waiting; in each, contenders take turns."""
     collect_rarely()  # a million names do not become garbage
     tell("scale: servers and units")
-    async with serve() as stack, furnish(stack) as rig:
+    async with serve() as stack, watching(stack) as conn:
+        rig = Rig(stack, _some(await stack.enrol(UNITS), UNITS), conn)
         return [
             *await _growth(rig, runs, tell),
             *await _sharing(rig, runs, tell),
@@ -97,7 +97,9 @@ async def _growth(rig: Rig, runs: int, tell: Tell) -> list[Figure]:
                 )
             )
         peak = _peak_mb(fleet.gateway)
-    beside = f"beside {UNITS:,} units on servers of their own in the same round"
+    beside = (
+        f"beside {UNITS:,} units on servers of their own in the same round, in an order of chance as well"
+    )
     some = f"{UNITS:,} random ones of {MANY:,} units, each heard before, {beside}; {CONDITIONS}"
     other = f"{DURABLE:,} random ones of {MANY:,} units, each once, each heard before, {beside}; {CONDITIONS}"
     heard = f"peak of the gateway that has heard {MANY:,} units; {CONDITIONS}"
@@ -127,9 +129,16 @@ async def _large(tell: Tell) -> AsyncIterator[Fleet]:
             run = await stored(Rig(stack, portion, conn), len(portion))
             if run.lost or run.duplicates:
                 raise DidNotHappen("A fleet was not heard as it spoke.", lost=run.lost, twice=run.duplicates)
-        chosen = random.Random(SEED).sample(list(everyone), UNITS + DURABLE)  # noqa: S311 - seeded, not secret
-        some, other = ({name: everyone[name] for name in part} for part in (chosen[:UNITS], chosen[UNITS:]))
+        chosen = _some(everyone, UNITS + DURABLE)
+        names = iter(chosen.items())
+        some, other = dict(islice(names, UNITS)), dict(names)
         yield Fleet(Rig(stack, some, conn, 2), Rig(stack, other, conn, 2), gateway)
+
+
+def _some(everyone: Mapping[Imei, int], number: int) -> dict[Imei, int]:
+    """Choose units in an order of chance: no fleet speaks in that in which it was enrolled."""
+    chosen = random.Random(SEED).sample(list(everyone), number)  # noqa: S311 - seeded, not secret
+    return {imei: everyone[imei] for imei in chosen}
 
 
 def _portions(everyone: Mapping[Imei, int]) -> list[dict[Imei, int]]:
