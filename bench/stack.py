@@ -176,8 +176,9 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def told(child: Child) -> str:
-    """Give everything that a process has said."""
-    return child.log.read_text(encoding="utf-8", errors="replace")
+    """Give everything that a process has said, but for a line that it is still at."""
+    said = child.log.read_text(encoding="utf-8", errors="replace")
+    return said[: said.rfind("\n") + 1]
 
 
 def access() -> str:
