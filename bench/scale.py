@@ -33,6 +33,9 @@ from runtime.garbage import collect_rarely
 
 WARM = 2 * UNITS
 MANY = 1_000_000
+GROWTH_ROUNDS = 3
+"""For each run: what it tells is smaller than what a shared machine does from one minute to the next."""
+
 PORTION = 100_000  # heartbeats that are encoded at once
 WAITING = (20_000, 100_000)
 """Messages that wait at the broker for a gateway that starts."""
@@ -87,8 +90,8 @@ async def _growth(rig: Rig, runs: int, tell: Tell) -> list[Figure]:
         await stored(rig, WARM)
         await stored(fleet.some, WARM)
         rounds = []
-        for number in range(1, runs + 1):
-            tell(f"scale: growth, round {number} of {runs}")
+        for number in range(1, GROWTH_ROUNDS * runs + 1):
+            tell(f"scale: growth, round {number} of {GROWTH_ROUNDS * runs}")
             rounds.append(
                 Growth(
                     await stored(rig, DURABLE),
