@@ -36,11 +36,6 @@ class UnitIds:
             mine.update(found)
         return mine
 
-    @property
-    def remembered(self) -> int:
-        """How many units are known without asking."""
-        return len(self._known)
-
     def forget(self) -> None:
         """Ask again: the database was away, and may have come back as another.
 

@@ -7,7 +7,7 @@ import gc
 THRESHOLDS = (500_000, 10, 20)
 """Objects between two looks at the young, then looks before the older; Python's own are 700, 10, 10.
 
-A gateway that holds all it may of what it was sent has fewer: nothing is looked at but what is left behind.
+A full window of heartbeats without a backlog is fewer: then nothing is looked at but what is left behind.
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
 from protocol import messages
 from telemetry.arrivals import Arrival
@@ -66,24 +65,19 @@ def presences(
     return list(newest.values()), changed
 
 
-def contacts(arrivals: Sequence[Arrival], reports: Mapping[int, Report]) -> list[Contact]:
+def contacts(arrivals: Iterable[Arrival], reports: Mapping[int, Report]) -> list[Contact]:
     """Pick per unit its last heartbeat or ack; when one of them was live, its last that was.
 
     Those that the unit's newest report tells are left out: most are that report.
     """
-    untold = {
-        unit_id
-        for unit_id, message, received_at, live, _ in arrivals
-        if isinstance(message, CONTACTS) and not _tells(reports.get(unit_id), received_at, live=live)
-    }
     newest: dict[int, Contact] = {}
-    for unit_id, message, received_at, live, _ in arrivals if untold else ():
-        if unit_id in untold and isinstance(message, CONTACTS):
+    for unit_id, message, received_at, live, _ in arrivals:
+        if isinstance(message, CONTACTS):
             before = newest.get(unit_id)
             if before is None or live or not before.live:
                 newest[unit_id] = Contact(unit_id, received_at, live)
-    return [one for one in newest.values() if not _tells(reports.get(one.unit_id), one.at, live=one.live)]
+    return [contact for contact in newest.values() if not _tells(reports.get(contact.unit_id), contact)]
 
 
-def _tells(report: Report | None, at: datetime, *, live: bool) -> bool:
-    return report is not None and report.heartbeat.received_at == at and report.live == live
+def _tells(report: Report | None, contact: Contact) -> bool:
+    return report is not None and report.heartbeat.received_at == contact.at and report.live == contact.live

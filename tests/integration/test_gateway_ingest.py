@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
@@ -23,9 +24,10 @@ from protocol import codec
 from protocol.messages import Heartbeat, Mode
 from protocol.reasons import Reason
 from protocol.topics import Channel, topic
-from registry import enrolment
+from registry import enrolment, units
 from runtime.settings import Commands, Database, Gateway
 from storage.pool import Pool, open_pool
+from storage.sql import Connection
 from telemetry import dead_letters, status
 from telemetry.partitions import Days
 from tests.builders import a_deed, a_newcomer, an_imei, keys
@@ -305,15 +307,21 @@ async def test_no_more_units_are_remembered_than_there_is_room_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway that has heard a fleet of any size holds so much of it; the rest is looked up again."""
+    asked: list[list[str]] = []
+
+    async def look_up(conn: Connection, imeis: Sequence[str]) -> dict[str, int]:
+        asked.append(list(imeis))
+        return await units.ids_by_imei(conn, imeis)
+
     monkeypatch.setattr("gateway.unit_ids.REMEMBERED", 1)
+    monkeypatch.setattr("gateway.unit_ids.units", SimpleNamespace(ids_by_imei=look_up))
     async with running(database) as bench:
         unit_ids = UnitIds(bench.pool)
 
-        for _ in range(2):
-            assert await unit_ids.of([an_imei(1)]) == {an_imei(1): 1}
-            assert await unit_ids.of([an_imei(1), an_imei(2)]) == {an_imei(1): 1, an_imei(2): 2}
+        for number in (1, 1, 2, 1):
+            assert await unit_ids.of([an_imei(number)]) == {an_imei(number): number}
 
-        assert unit_ids.remembered == 1
+    assert asked == [[an_imei(1)], [an_imei(2)], [an_imei(1)]]
 
 
 async def lock_waits(pool: Pool) -> int:
