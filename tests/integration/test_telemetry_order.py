@@ -1,234 +1,38 @@
-"""R3: old news never overwrites new.
-
-Whatever order a unit's messages come in, and however they are cut into batches, its status and its
-bits end the same; a model of a few lines says how.
-"""
+"""R3: old news never overwrites new, on any engine that tests run on; `tests.nemesis` tries it for longer."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from itertools import count
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from protocol.messages import BacklogEntry, Heartbeat, Mode, Presence, PresenceState
-from registry import enrolment
 from runtime.settings import Database
-from storage.pool import Pool, open_pool
-from telemetry import alerts, sequence
-from telemetry.arrivals import Arrival
-from telemetry.partitions import Days
-from telemetry.record import record
-from tests.builders import NOON, a_deed, a_newcomer, keys
-
-EXAMPLES = 60
-LIVES = (11, 7, 900)
-"""As the unit calls them, in the order in which they are first heard; the numbers have no order."""
+from tests.nemesis import old_news
+from tests.nemesis.old_news import Heard, Message, Ward
 
 WITH_A_DATABASE = settings(
-    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-Name = tuple[int, int, int]
-Message = Heartbeat | Presence
-
-
-@dataclass
-class Ward:
-    """A database with a fresh unit for each example."""
-
-    pool: Pool
-    units: Iterator[int]
-
-
-@dataclass(frozen=True)
-class End:
-    """What is known of a unit in the end; lives by their ordinals."""
-
-    report: tuple[int, int, int, Mode, int] | None
-    presence: tuple[int, int, int, str] | None
-    heard: frozenset[Name]
-    stored: int
 
 
 @pytest.fixture
 async def ward(database: Database) -> AsyncIterator[Ward]:
-    async with open_pool(database) as pool:
-        newcomers = [a_newcomer(number) for number in range(1, 4 * EXAMPLES)]
-        async with pool.transaction() as conn:
-            await enrolment.enrol_all(conn, newcomers, keys(), a_deed())
-        await Days(pool).ensure([NOON])
-        yield Ward(pool, count(1))
-
-
-def mode(seq: int) -> Mode:
-    """Give the mode that the heartbeat of a number reports: a name always says the same."""
-    return list(Mode)[seq % 3]
-
-
-def heartbeat(life: int, boot: int, seq: int, backlog: Sequence[tuple[int, int]] = ()) -> Heartbeat:
-    return Heartbeat(
-        life=life,
-        boot=boot,
-        seq=seq,
-        mode=mode(seq),
-        epoch=seq,
-        readings={"battery_v": 12.0 + seq % 7},
-        backlog=tuple(BacklogEntry(boot=b, seq=s, mode=mode(s), epoch=s) for b, s in backlog),
-    )
-
-
-def presence(life: int, boot: int, conn: int) -> Presence:
-    return Presence(state=list(PresenceState)[conn % 2], life=life, boot=boot, conn=conn)
-
-
-boots = st.integers(0, 4)
-seqs = st.integers(1, 12) | st.integers(1020, 1028)
-backlogs = st.lists(st.tuples(boots, seqs), max_size=4)
-heartbeats = st.builds(
-    lambda life, own, entries: heartbeat(life, own[0], own[1], [one for one in entries if one < own]),
-    st.sampled_from(LIVES),
-    st.tuples(boots, seqs),
-    backlogs,
-)
-"""Of what a message carries its own is the newest: the rest are earlier ones."""
-
-presences = st.builds(presence, st.sampled_from(LIVES), boots, st.integers(0, 3))
-cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
-
-
-@st.composite
-def shuffled(draw: st.DrawFn) -> list[Message]:
-    """Draw messages of a few lives, some of them twice and more, in any order."""
-    messages: list[Message] = draw(st.lists(heartbeats | presences, min_size=6, max_size=30))
-    again = draw(st.lists(st.sampled_from(messages), max_size=10))
-    return draw(st.permutations(messages + again))
-
-
-@st.composite
-def lived(draw: st.DrawFn) -> list[tuple[Message, bool]]:
-    """Draw what a unit says in its lives, live and in order, amid copies of what it said before."""
-    said: list[Message] = []
-    for life in LIVES[: draw(st.integers(1, 3))]:
-        for boot in range(draw(st.integers(1, 3))):
-            said += [heartbeat(life, boot, seq) for seq in range(1, draw(st.integers(2, 7)))]
-    heard: list[tuple[Message, bool]] = []
-    for place, message in enumerate(said):
-        if place == 0 or draw(st.integers(0, 9)):
-            heard.append((message, True))
-        copies = draw(st.lists(st.tuples(st.integers(0, place), st.booleans()), max_size=3))
-        heard += [
-            (said[earlier], live) for earlier, live in copies if not live or (said[earlier], True) in heard
-        ]
-    return heard
+    async with old_news.ward(database) as ward:
+        yield ward
 
 
 @WITH_A_DATABASE
-@given(shuffled(), cuts)
+@given(old_news.shuffled(), old_news.cuts)
 async def test_any_order_in_any_batches_ends_the_same(
     ward: Ward, messages: list[Message], sizes: list[int]
 ) -> None:
-    unit_id = next(ward.units)
-    first: list[Message] = [heartbeat(life, 0, 1) for life in LIVES]
-
-    await deliver(ward, unit_id, [(message, False) for message in [*first, *messages]], sizes)
-
-    assert await end(ward, unit_id) == model([*first, *messages])
+    await old_news.any_order_ends_the_same(ward, messages, sizes)
 
 
 @WITH_A_DATABASE
-@given(lived(), cuts)
+@given(old_news.lived(), old_news.cuts)
 async def test_a_healthy_unit_s_copies_change_nothing_and_raise_nothing(
-    ward: Ward, heard: list[tuple[Message, bool]], sizes: list[int]
+    ward: Ward, heard: list[Heard], sizes: list[int]
 ) -> None:
-    unit_id = next(ward.units)
-
-    await deliver(ward, unit_id, heard, sizes)
-
-    assert await end(ward, unit_id) == model([message for message, _ in heard])
-    async with ward.pool.transaction() as conn:
-        assert await alerts.of_unit(conn, unit_id, limit=9) == []
-
-
-async def deliver(ward: Ward, unit_id: int, messages: list[tuple[Message, bool]], sizes: list[int]) -> None:
-    """Record messages in batches of these sizes, over and over."""
-    arrivals = [
-        Arrival(unit_id=unit_id, message=message, received_at=NOON + timedelta(milliseconds=place), live=live)
-        for place, (message, live) in enumerate(messages)
-    ]
-    place = 0
-    for turn in count():
-        if place >= len(arrivals):
-            return
-        size = sizes[turn % len(sizes)]
-        async with ward.pool.transaction() as conn:
-            await record(conn, arrivals[place : place + size], now=NOON)
-        place += size
-
-
-def model(messages: list[Message]) -> End:
-    """Say how it ends: the greatest wins, and everything was heard."""
-    ordinals: dict[int, int] = {}
-    for message in messages:
-        ordinals.setdefault(message.life, len(ordinals) + 1)
-    own = [
-        (ordinals[message.life], message.boot, message.seq, message.mode, message.epoch)
-        for message in messages
-        if isinstance(message, Heartbeat)
-    ]
-    heard = {name[:3] for name in own} | {
-        (ordinals[message.life], entry.boot or 0, entry.seq)
-        for message in messages
-        if isinstance(message, Heartbeat)
-        for entry in message.backlog
-    }
-    present = [
-        (ordinals[message.life], message.boot, message.conn or 0, str(message.state))
-        for message in messages
-        if isinstance(message, Presence)
-    ]
-    return End(
-        report=max(own, default=None),
-        presence=max(present, default=None),
-        heard=frozenset(heard),
-        stored=len(heard),
-    )
-
-
-async def end(ward: Ward, unit_id: int) -> End:
-    """Read what the tables say, run and bits alike."""
-    async with ward.pool.transaction() as conn:
-        [row] = await (
-            await conn.execute("SELECT * FROM unit_status WHERE unit_id = %s", [unit_id])
-        ).fetchall()
-        blocks = await (
-            await conn.execute("SELECT * FROM unit_sequence WHERE unit_id = %s", [unit_id])
-        ).fetchall()
-        [kept] = await (
-            await conn.execute("SELECT count(*) AS n FROM heartbeat WHERE unit_id = %s", [unit_id])
-        ).fetchall()
-    return End(
-        report=row["life"] and (row["life"], row["boot"], row["seq"], mode(row["seq"]), row["epoch"]),
-        presence=row["presence_life"]
-        and (row["presence_life"], row["presence_boot"], row["presence_conn"], row["presence"]),
-        heard=frozenset([*_run(row), *_bits(blocks)]),
-        stored=kept["n"],
-    )
-
-
-def _run(row: dict[str, Any]) -> Iterator[Name]:
-    if row["run_life"] is not None:
-        for seq in range(row["run_first"], row["run_last"] + 1):
-            yield row["run_life"], row["run_boot"], seq
-
-
-def _bits(blocks: list[dict[str, Any]]) -> Iterator[Name]:
-    for row in blocks:
-        bits = int.from_bytes(row["heard"], "little")
-        for bit in range(sequence.BLOCK_BITS):
-            if bits >> bit & 1:
-                yield row["life"], row["boot"], row["block"] * sequence.BLOCK_BITS + bit
+    await old_news.copies_change_and_raise_nothing(ward, heard, sizes)

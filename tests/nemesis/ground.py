@@ -11,10 +11,13 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
 
 from bench import stack as bench
 from deploy.local import broker, given
@@ -22,6 +25,7 @@ from deploy.local.account import Account, servers_account
 from deploy.local.folder import Folder, write_private
 from deploy.local.postgres import Role
 from protocol.identity import Imei
+from runtime.settings import Database
 from tests.acceptance.stack import Stack, running
 from tests.nemesis import server
 from tests.nemesis.load import Load, Message
@@ -30,6 +34,8 @@ from tests.nemesis.rows import CannotTry
 PROGRAMS = "HELIOGRAPH_TEST_POSTGRES_BIN"
 DATABASE_URL = "HELIOGRAPH_DATABASE_URL"
 BROKER_URL = "HELIOGRAPH_BROKER_URL"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Ground:
         """The database server that may come to harm, of a ground with `own_server`."""
         assert isinstance(self.stack.database, server.Server)
         return self.stack.database
+
+    @property
+    def settings(self) -> Database:
+        """How the application reaches the database, for who uses its modules and no process of its own."""
+        return Database(database_url=SecretStr(self.stack.database.url()))
 
     def port(self, variable: str) -> int:
         """Give the port that an address of the environment names."""
@@ -73,6 +84,24 @@ def laid(
         admit(stack, bench.PUBLISHERS, password, bench.access())
         rig = bench.Stack(stack.folder, stack.database, stack.mqtt, password)
         yield Ground(stack, list(asyncio.run(rig.enrol(units))), password)
+
+
+@contextmanager
+def entered(runner: asyncio.Runner, context: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Hold something asynchronous open on a loop that runs now and then, as Hypothesis asks for it."""
+    held = runner.run(_enter(context))
+    try:
+        yield held
+    finally:
+        runner.run(_leave(context))
+
+
+async def _enter(context: AbstractAsyncContextManager[T]) -> T:
+    return await context.__aenter__()
+
+
+async def _leave(context: AbstractAsyncContextManager[T]) -> None:
+    await context.__aexit__(None, None, None)
 
 
 def programs() -> Path | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import product
@@ -18,7 +17,6 @@ import hypothesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from pydantic import SecretStr
 
 from commands.dispatcher import Dispatcher
 from commands.states import MOVES, State
@@ -26,11 +24,10 @@ from registry import enrolment, units
 from registry.units import Unit
 from runtime import clock
 from runtime.errors import HeliographError
-from runtime.settings import Database
 from storage.pool import Pool, open_pool
 from telemetry.partitions import Days
 from tests.builders import a_deed, a_newcomer, an_imei, keys
-from tests.nemesis.ground import laid
+from tests.nemesis.ground import entered, laid
 from tests.nemesis.real_ledger import DEADLINES, RealLedger, Silent
 from tests.nemesis.rows import Row, Size, Tell
 from tests.nemesis.story import EVENTS, Pair, Story
@@ -152,9 +149,14 @@ class Rig:
 def of_every_kind(seed: int, size: Size, tell: Tell) -> Row:
     """Let everything happen to everything, and then anything to anything."""
     trial = Trial("R14", "every event in every state of every kind of command, then stories made up", seed)
-    with laid(0) as ground, asyncio.Runner() as runner, ExitStack() as held:
-        database = Database(database_url=SecretStr(ground.stack.database.url()))
-        rig = runner.run(_open(held, runner, database))
+    with (
+        laid(0) as ground,
+        asyncio.Runner() as runner,
+        entered(runner, open_pool(ground.settings)) as pool,
+    ):
+        now = clock.now()
+        runner.run(Days(pool).ensure([now, now + timedelta(days=1)]))
+        rig = Rig(pool)
         everything = list(product(paths(size), EVENTS))
         trial.dice.shuffle(everything)
         runner.run(_meet_all(trial, rig, everything))
@@ -165,16 +167,6 @@ def of_every_kind(seed: int, size: Size, tell: Tell) -> Row:
             trial.broken.append(told)
         trial.figures |= {"pairs": len(rig.pairs), "moves": len(rig.moves), "steps": sum(rig.pairs.values())}
         return trial.row(n=len(everything) + STORIES[size])
-
-
-async def _open(held: ExitStack, runner: asyncio.Runner, database: Database) -> Rig:
-    """Open a pool that lives as long as the runner's loop is used."""
-    opened = open_pool(database)
-    pool = await opened.__aenter__()
-    held.callback(lambda: runner.run(opened.__aexit__(None, None, None)))
-    now = clock.now()
-    await Days(pool).ensure([now, now + timedelta(days=1)])
-    return Rig(pool)
 
 
 async def _meet_all(trial: Trial, rig: Rig, everything: Sequence[tuple[tuple[list[str], int], str]]) -> None:
