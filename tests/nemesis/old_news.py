@@ -142,11 +142,21 @@ def lived(draw: st.DrawFn) -> list[Heard]:
     for place, message in enumerate(said):
         if place == 0 or draw(st.integers(0, 9)):
             heard.append((message, True))
-        copies = draw(st.lists(st.tuples(st.integers(0, place), st.booleans()), max_size=3))
-        heard += [
-            (said[earlier], live) for earlier, live in copies if not live or (said[earlier], True) in heard
-        ]
+        for earlier, live in draw(st.lists(st.tuples(st.integers(0, place), st.booleans()), max_size=3)):
+            copy = said[earlier]
+            if (copy, True) in heard or not (live or _overtaken(copy, heard)):
+                heard.append((copy, live))
     return heard
+
+
+def _overtaken(message: Message, heard: Sequence[Heard]) -> bool:
+    """Whether it is the first word of its life that is heard, and a later life was heard before it.
+
+    The order of lives is then another than the unit's, as the contract has it (ADR 15).
+    """
+    lives = [LIVES.index(one.life) for one, _ in heard]
+    life = LIVES.index(message.life)
+    return life not in lives and life < max(lives)
 
 
 def never_overwrites(seed: int, size: Size, tell: Tell) -> Row:
