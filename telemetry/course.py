@@ -10,7 +10,7 @@ from protocol.reasons import Reason
 from telemetry.alerts import Finding, Kind
 from telemetry.counters import Counters, Flaw
 from telemetry.doubts import NEEDED, TURNS, Doubt, Held, Order, settled, weigh
-from telemetry.heartbeats import Heartbeat
+from telemetry.heartbeats import Heartbeat, say_the_same
 from telemetry.lives import MOST, Life
 
 
@@ -35,7 +35,7 @@ class Known(NamedTuple):
 
 
 NEW = Known(heard=False, copied=False)
-"""What is known of a heartbeat of a life that has begun in this very batch."""
+"""What was known before this batch of a heartbeat of a life that has begun in it."""
 
 
 class Beginning(NamedTuple):
@@ -51,7 +51,8 @@ class Course:
     """What a unit counts, message by message.
 
     `newest` is its newest report so far, None before the first; `lives` how many it has had;
-    `suspected` that it may be two. `known` is told of live heartbeats, by the place of their arrival.
+    `suspected` that it may be two. `known` is told of live heartbeats, by the place of their arrival: what
+    was known before this batch.
     """
 
     unit_id: int
@@ -66,6 +67,7 @@ class Course:
     findings: list[Finding] = field(default_factory=list)
     beginnings: list[Beginning] = field(default_factory=list)
     _later: dict[int, int] = field(default_factory=dict)
+    _taken: dict[Order, Heartbeat] = field(default_factory=dict)
 
     def hear(self, place: int, life: int, beats: Sequence[Heartbeat]) -> list[Heartbeat]:
         """Judge a message of a life as the unit calls it; give what of it counts, the message's own first."""
@@ -94,8 +96,16 @@ class Course:
         """Tell what is known of a heartbeat of now of an older boot than the newest; None for others."""
         if place not in self.known or self.newest is None or own.order[:2] >= self.newest[:2]:
             return None
-        known = NEW if own.life in self._later.values() else self.known[place]
+        known = self._known(place, own)
         return None if known.copied else known
+
+    def _known(self, place: int, own: Heartbeat) -> Known:
+        """Tell what is known of it, by this very batch too: there a copy may follow its original."""
+        before = NEW if own.life in self._later.values() else self.known[place]
+        taken = self._taken.get(own.order)
+        if taken is None:
+            return before
+        return Known(heard=True, copied=before.copied or say_the_same(taken, own))
 
     def _weigh(self, life: int, held: Held) -> None:
         assert self.newest is not None  # noqa: S101 - something is older than it
@@ -138,6 +148,7 @@ class Course:
 
     def _take(self, beat: Heartbeat) -> None:
         self.counters.take(*beat.order)
+        self._taken.setdefault(beat.order, beat)
 
     def _refuse(self, place: int, beat: Heartbeat, flaw: Flaw, entry: int | None = None) -> None:
         self.refusals.append(Refusal(place, flaw.reason, flaw.field, flaw.detail, entry))

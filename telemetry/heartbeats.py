@@ -172,12 +172,12 @@ async def copies(conn: Connection, beats: Sequence[Heartbeat]) -> list[bool]:
     )
     stored = {(beat.unit_id, *beat.order): beat for beat in found}
     return [
-        (other := stored.get((beat.unit_id, *beat.order))) is not None and _say_the_same(beat, other)
+        (other := stored.get((beat.unit_id, *beat.order))) is not None and say_the_same(beat, other)
         for beat in beats
     ]
 
 
-def _say_the_same(one: Heartbeat, other: Heartbeat) -> bool:
+def say_the_same(one: Heartbeat, other: Heartbeat) -> bool:
     """Compare what two heartbeats tell; columns keep about seven digits of a reading."""
     return (
         (one.unit_ts, one.epoch, one.mode, one.output, one.fw)

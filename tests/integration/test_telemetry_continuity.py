@@ -249,6 +249,25 @@ async def test_a_redelivery_of_a_run_that_goes_on_is_none_either(pool: Pool, cut
     assert await raised(pool) == {}
 
 
+async def test_a_redelivery_within_the_batch_of_its_original_is_none_either(pool: Pool) -> None:
+    await take(pool, told(1, 1))
+
+    await take(pool, told(1, 2), told(2, 1), told(1, 2))
+    await take(pool, told(2, 2), told(3, 1), told(2, 2))
+
+    assert await raised(pool) == {}
+
+
+async def test_what_shows_a_new_life_is_kept_though_its_number_came_earlier_in_the_batch(pool: Pool) -> None:
+    await take(pool, told(5, 1))
+    earlier = told(5, 2, backlog=(BacklogEntry(boot=3, seq=1, mode=Mode.ENABLED, epoch=0),))
+
+    recorded = await take(pool, earlier, told(3, 1), told(3, 2), told(3, 3))
+
+    assert recorded.raised == {Kind.MEMORY_LOST: 1}
+    assert await stored(pool) == [(1, 3, 1), (1, 3, 2), (1, 5, 1), (1, 5, 2), (2, 3, 1), (2, 3, 3)]
+
+
 async def test_what_waited_is_no_evidence(pool: Pool) -> None:
     await take(pool, beat(50, 1))
 
