@@ -14,7 +14,7 @@ from datetime import datetime
 from protocol import messages
 from protocol.reasons import Reason
 from storage.sql import Connection
-from telemetry import alerts, counters, doubts, heartbeats, lives, sequence
+from telemetry import alerts, counters, doubts, heartbeats, lives, partitions, sequence, status
 from telemetry.alerts import Finding, Kind
 from telemetry.arrivals import ORDERED, Arrival
 from telemetry.counters import SEQ_LEAP, Counters, line
@@ -63,7 +63,8 @@ async def judge(
         message = arrivals[place].message
         if beats and (course := courses.get(beats[0].unit_id)) and isinstance(message, messages.Heartbeat):
             counted[place] = course.hear(place, message.life, beats)
-    await begin(conn, [one for course in courses.values() for one in course.beginnings], now=now)
+    beginnings = [one for course in courses.values() for one in course.beginnings]
+    await begin(conn, beginnings, standings, now=now)
     await doubts.write(
         conn,
         {unit_id: course.doubt for unit_id, course in courses.items() if course.doubt and course.weighed},
@@ -74,7 +75,9 @@ async def judge(
     return Judged(said=counted, refusals=refusals, raised=await alerts.raise_all(conn, findings, now=now))
 
 
-async def begin(conn: Connection, beginnings: Sequence[Beginning], *, now: datetime) -> None:
+async def begin(
+    conn: Connection, beginnings: Sequence[Beginning], standings: Mapping[int, Standing], *, now: datetime
+) -> None:
     """Begin later lives; what showed them counts as heard in them, and is stored unless it was."""
     if not beginnings:
         return
@@ -86,8 +89,11 @@ async def begin(conn: Connection, beginnings: Sequence[Beginning], *, now: datet
     ]
     if not shown:
         return
-    await sequence.mark(conn, [held.beat for held in shown])
+    heard = await sequence.hear(conn, standings, [held.beat for held in shown])
+    await status.run(conn, heard.ended)
     if unstored := [held.beat for held in shown if not held.stored]:
+        # Nobody made room for them when they came: they were not to be stored then.
+        await partitions.ensure(conn, [beat.at for beat in unstored])
         await heartbeats.append(conn, unstored)
 
 

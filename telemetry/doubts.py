@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from json import loads
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -58,6 +59,10 @@ class Doubt:
     heard_at: datetime
     held: tuple[Held, ...]
 
+    def lapsed(self, at: datetime) -> bool:
+        """Whether it lies so far back that it has nothing to do with a moment any more."""
+        return at - self.heard_at > WINDOW
+
     def goes_on_with(self, order: Order) -> bool:
         """Whether a heartbeat goes on where one of the two boots was that are held against each other."""
         return any(one[:2] == order[:2] and one[2] < order[2] for one in (self.last, self.against))
@@ -71,7 +76,7 @@ def weigh(before: Doubt | None, held: Held, newest: Order) -> Doubt:
     order, at = held.beat.order, held.beat.received_at
     if before is not None and order == before.last:
         return before
-    if before is None or at - before.heard_at > WINDOW or not before.goes_on_with(order):
+    if before is None or before.lapsed(at) or not before.goes_on_with(order):
         return Doubt(last=order, against=newest, turns=1, heard_at=at, held=(held,))
     if newest > before.against:
         turns = before.turns + 1
@@ -124,5 +129,6 @@ def _doubt(row: tuple[Any, ...]) -> Doubt:
         against=(against_life, against_boot, against_seq),
         turns=turns,
         heard_at=heard_at,
-        held=_HELD.validate_json(held),
+        # By a parser that follows as deep as what was taken; pydantic's gives up a few levels before.
+        held=_HELD.validate_python(loads(held)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from registry import audit
 from registry.audit import Deed
 from registry.permissions import Level
@@ -13,6 +15,7 @@ from telemetry.alerts import Finding, Kind
 from telemetry.course import Beginning
 from telemetry.doubts import Held
 from telemetry.lives import Began, Life
+from telemetry.status import Standing
 
 
 class NeverHeard(Conflict):
@@ -30,7 +33,8 @@ async def lost(conn: Connection, unit: Unit, deed: Deed) -> Began:
     """
     deed.by.require(Level.TECHNICAL)
     deed.require_reason()
-    standing = (await status.lock(conn, {unit.id}))[unit.id]
+    standings = await status.lock(conn, {unit.id})
+    standing = standings[unit.id]
     before = None if standing.life is None else await lives.latest(conn, unit.id, standing.life)
     if standing.life is None or before is None:
         raise NeverHeard(f"{unit.serial_number} never sent a heartbeat: there is no life that could be over.")
@@ -39,8 +43,8 @@ async def lost(conn: Connection, unit: Unit, deed: Deed) -> Began:
     ordinal = (await lives.counts(conn, [unit.id]))[unit.id] + 1
     if ordinal > lives.MOST:
         raise LivesExhausted(f"{unit.serial_number} has had {lives.MOST} lives.", limit=lives.MOST)
-    shown_by = await _held(conn, unit.id, standing.life)
-    await continuity.begin(conn, [Beginning(Life(unit.id, before.life), ordinal, shown_by)], now=deed.now)
+    beginning = Beginning(Life(unit.id, before.life), ordinal, await _held(conn, standing, now=deed.now))
+    await continuity.begin(conn, [beginning], standings, now=deed.now)
     told = {"life": before.life, "begun": ordinal}
     await alerts.raise_all(
         conn, [Finding(unit.id, Kind.MEMORY_LOST, told | {"said_by": deed.by.email})], now=deed.now
@@ -49,7 +53,9 @@ async def lost(conn: Connection, unit: Unit, deed: Deed) -> Began:
     return Began(ordinal, before.life, deed.now)
 
 
-async def _held(conn: Connection, unit_id: int, life: int) -> tuple[Held, ...]:
-    """Give what was held back of a life's heartbeats until more of them would show that it is over."""
-    doubt = (await doubts.of_units(conn, [unit_id])).get(unit_id)
-    return doubt.held if doubt and doubt.last[0] == life else ()
+async def _held(conn: Connection, standing: Standing, *, now: datetime) -> tuple[Held, ...]:
+    """Give what is held back of the newest life, while more of it would still show that it is over."""
+    doubt = (await doubts.of_units(conn, [standing.unit_id])).get(standing.unit_id)
+    if doubt is None or doubt.last[0] != standing.life or doubt.lapsed(now) or standing.beyond(doubt.against):
+        return ()
+    return doubt.held

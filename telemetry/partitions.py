@@ -9,12 +9,18 @@ from datetime import UTC, datetime, timedelta
 from runtime.clock import now
 from runtime.services import pause
 from storage.pool import Pool
-from storage.sql import execute, load
+from storage.sql import Connection, execute, load
 
 AHEAD = timedelta(days=7)
 EVERY_S = 3600.0
 
 SQL = load(__file__)
+
+
+async def ensure(conn: Connection, moments: Iterable[datetime]) -> None:
+    """Make the partitions of these moments where they are missing; others may write to the rest meanwhile."""
+    for day in sorted({moment.astimezone(UTC).date() for moment in moments}):
+        await execute(conn, SQL.ensure, day=day)
 
 
 class Days:
@@ -26,8 +32,7 @@ class Days:
     async def ensure(self, moments: Iterable[datetime]) -> None:
         """Make the partitions of these moments, in a transaction of its own, before they are written to."""
         async with self._pool.transaction() as conn:
-            for day in sorted({moment.astimezone(UTC).date() for moment in moments}):
-                await execute(conn, SQL.ensure, day=day)
+            await ensure(conn, moments)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Keep a week of days ready."""

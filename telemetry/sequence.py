@@ -90,11 +90,6 @@ async def known(
     ]
 
 
-async def mark(conn: Connection, beats: Sequence[Heartbeat]) -> None:
-    """Let heartbeats of a life that has just begun count as heard."""
-    await _settle(conn, {}, (), beats)
-
-
 async def _settle(
     conn: Connection, standings: Mapping[int, Standing], odd: Collection[int], beats: Sequence[Heartbeat]
 ) -> list[bool]:

@@ -68,6 +68,10 @@ class Standing(NamedTuple):
         """Whether a heartbeat is newer than the newest report."""
         return self.life is None or beat.order > self[1:4]
 
+    def beyond(self, order: tuple[int, int, int]) -> bool:
+        """Whether the newest report is newer than that."""
+        return self.life is not None and self[1:4] > order
+
     @property
     def run(self) -> Run | None:
         """The newest heartbeats without a hole."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Any
 
 import pytest
 
+from protocol.codec import decode
 from protocol.messages import BacklogEntry, Heartbeat, Mode, Presence, PresenceState
 from protocol.reasons import Reason
+from protocol.topics import Channel, topic
 from registry import audit, enrolment, units
 from registry.permissions import Level, LevelTooLow
 from registry.wording import BadText
@@ -25,7 +27,7 @@ from telemetry.memory import LivesExhausted, NeverHeard
 from telemetry.missing import BOOTS
 from telemetry.partitions import Days
 from telemetry.record import Recorded, Verdict, record
-from tests.builders import NOON, a_caller, a_deed, a_newcomer, keys
+from tests.builders import NOON, a_caller, a_deed, a_newcomer, an_imei, keys
 
 STORED, DUPLICATE, DEAD = Verdict.STORED, Verdict.DUPLICATE, Verdict.DEAD_LETTER
 Name = tuple[int, int, int]
@@ -327,6 +329,42 @@ async def test_a_unit_that_loses_its_memory_again_begins_yet_another_life(pool: 
     assert await raised(pool) == {Kind.MEMORY_LOST: 2}
 
 
+def ago(days: int) -> int:
+    """Give what a unit's clock says that stands so far behind."""
+    return int((NOON - timedelta(days=days)).timestamp())
+
+
+async def said_only(pool: Pool, *said: Heartbeat) -> None:
+    """Record messages in a batch each; of their days, only today is ready."""
+    await Days(pool).ensure([NOON])
+    for message in said:
+        async with pool.transaction() as conn:
+            await record(conn, [Arrival(unit_id=1, message=message, received_at=NOON, live=True)], now=NOON)
+
+
+async def test_what_was_held_back_finds_the_days_that_nobody_made_for_it(pool: Pool) -> None:
+    """The unit lost its clock as well, and midnights lie between its heartbeats."""
+    await said_only(pool, *[told(1, seq) for seq in (1, 2)], told(2, 1))
+
+    await said_only(pool, told(1, 1, 9.0, ts=ago(30)), told(1, 2, 9.0, ts=ago(29)), told(1, 3, 9.0))
+
+    assert [name for name in await stored(pool) if name[0] == 2] == [(2, 1, 1), (2, 1, 2), (2, 1, 3)]
+
+
+@pytest.mark.parametrize("depth", [1, 100, 198])
+async def test_what_was_held_back_may_be_as_deep_as_any_message(pool: Pool, depth: int) -> None:
+    deep = (
+        told(1, 1, 9.0).model_dump_json().encode()[:-1] + b',"nested":' + b"[" * depth + b"]" * depth + b"}"
+    )
+    message = decode(topic(an_imei(1), Channel.HEARTBEAT), deep).message
+    assert isinstance(message, Heartbeat)
+    await each(pool, told(1, 1), told(1, 2), told(2, 1))
+
+    await each(pool, message, told(1, 2, 9.0), told(1, 3, 9.0))
+
+    assert await stored(pool) == [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 1, 2), (2, 1, 3)]
+
+
 async def test_a_memory_that_is_lost_twice_within_one_batch_is_too(pool: Pool) -> None:
     await take(pool, beat(9, 1))
     once = [told(3, seq, 12.0) for seq in (1, 2, 3)]
@@ -351,12 +389,12 @@ async def test_presence_follows_into_the_new_life_at_the_next_connection(pool: P
 
 
 async def say_lost(
-    pool: Pool, *, level: Level = Level.TECHNICAL, reason: str = "board replaced"
+    pool: Pool, *, level: Level = Level.TECHNICAL, reason: str = "board replaced", at: datetime = NOON
 ) -> lives.Began:
     async with pool.transaction() as conn:
         unit = await units.by_id(conn, 1)
         assert unit is not None
-        return await memory.lost(conn, unit, a_deed(by=a_caller(level), reason=reason))
+        return await memory.lost(conn, unit, a_deed(by=a_caller(level), reason=reason, now=at))
 
 
 async def test_an_operator_s_word_begins_a_life_at_once(pool: Pool) -> None:
@@ -383,6 +421,44 @@ async def test_an_operator_s_word_keeps_what_was_held_back(pool: Pool) -> None:
     await say_lost(pool)
 
     assert [name for name in await stored(pool) if name[0] == 2] == [(2, 1, 1), (2, 1, 2)]
+
+
+async def test_an_operator_s_word_finds_the_days_of_what_was_held_back(pool: Pool) -> None:
+    await said_only(pool, *[told(1, seq) for seq in (1, 2)], told(2, 1))
+    await said_only(pool, told(1, 1, 9.0, ts=ago(30)))
+
+    await say_lost(pool)
+
+    assert [name for name in await stored(pool) if name[0] == 2] == [(2, 1, 1)]
+
+
+async def test_what_was_held_back_counts_once_after_an_operator_s_word_too(pool: Pool) -> None:
+    await each(pool, *[told(10, seq) for seq in (1, 2)])
+    held = [told(1, 1, 9.0), told(1, 2, 9.0)]
+    await each(pool, *held, minute=1)
+    await say_lost(pool)
+
+    again = await each(pool, *held, minute=2)
+
+    assert [recorded.verdicts for recorded in again] == [[DUPLICATE], [DUPLICATE]]
+    assert await stored(pool) == [(1, 1, 1), (1, 1, 2), (1, 10, 1), (1, 10, 2)]
+    assert (await take(pool, told(1, 3, 9.0), minute=3)).verdicts == [STORED]
+
+
+@pytest.mark.parametrize(("goes_on", "days"), [(True, 1), (False, 8)])
+async def test_what_was_held_back_long_ago_or_was_refuted_is_no_part_of_the_life_that_is_said_to_begin(
+    pool: Pool, *, goes_on: bool, days: int
+) -> None:
+    await each(pool, *[told(1, seq) for seq in (1, 2)], told(10, 1))
+    await each(pool, told(1, 1, 9.0), told(1, 2, 9.0), minute=1)
+    if goes_on:
+        await take(pool, told(10, 2), minute=2)
+    later = days * 24 * 60
+
+    await say_lost(pool, at=NOON + timedelta(days=days))
+    recorded = await each(pool, told(1, 1, 8.0), told(1, 2, 8.0), minute=later + 1)
+
+    assert [one.verdicts for one in recorded] == [[STORED], [STORED]]
 
 
 async def test_an_operator_s_word_needs_a_unit_a_reason_a_level_and_room(pool: Pool) -> None:
