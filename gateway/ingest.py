@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import cycle
 
 from gateway import tally
@@ -24,7 +24,10 @@ from storage.pool import Pool
 from telemetry.partitions import Days
 
 QUEUED_S = 30.0
-"""For so long after a connect (seconds) what arrives may have waited in the broker's queue."""
+"""For so long after a connect or a pause (seconds) what arrives may have waited in the broker's queue."""
+
+PAUSE_S = 5.0
+"""Where nothing waits, a shorter pause (seconds) does not matter: what it kept back is hardly older."""
 
 BREATH_S = 0.02
 """After so long decoding (seconds), others get their turn on the event loop."""
@@ -41,6 +44,7 @@ class Ingest:
         self._held = 0
         self._moved_at = time.monotonic()
         self._live_from = 0.0
+        self._full_since: float | None = None
         self._session: Session | None = None
         self.finished = asyncio.Event()
         """Set when the last batch is settled: until then somebody must hold the session open."""
@@ -57,12 +61,20 @@ class Ingest:
     def take(self, deliveries: Sequence[Delivery]) -> bool:
         """Accept what came at one moment; answers whether there is room for more."""
         at, live = now(), time.monotonic() >= self._live_from
-        self._queue.extend((delivery, at, live and not delivery.retained) for delivery in deliveries)
+        spoken: dict[str, int] = {}
+        for delivery in deliveries:
+            before = spoken.get(delivery.topic, 0)
+            spoken[delivery.topic] = before + 1
+            # What one unit says again and again is several contacts, though read at once.
+            moment = at + timedelta(microseconds=before) if before else at
+            self._queue.append((delivery, moment, live and not delivery.retained))
         if not self._held:
             self._moved_at = time.monotonic()  # nothing waited until now
         self._held += sum(delivery.weight for delivery in deliveries)
         self._arrived.set()
         tally.received(len(deliveries), again=sum(delivery.again for delivery in deliveries))
+        if not self._has_room and self._full_since is None:
+            self._full_since = time.monotonic()
         return self._has_room
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -152,4 +164,16 @@ class Ingest:
             session.acknowledge(packet_ids)
         self._held -= sum(reading.delivery.weight for reading in readings)
         if self._session is not None and self._has_room:
-            self._session.resume()
+            self._read_on(self._session)
+
+    def _read_on(self, session: Session) -> None:
+        """Go on after a pause, if there was one: what the broker kept meanwhile comes first.
+
+        A queue that still fills the window is not drained yet, however short its pauses are.
+        """
+        if self._full_since is not None:
+            at = time.monotonic()
+            if at - self._full_since > PAUSE_S or at < self._live_from:
+                self._live_from = at + QUEUED_S
+            self._full_since = None
+        session.resume()

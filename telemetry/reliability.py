@@ -27,9 +27,15 @@ class Reliability:
         return min(1.0, self.contacts / self.expected) if self.expected else None
 
 
-async def of_unit(conn: Connection, unit: Unit, *, days: int, now: datetime) -> Reliability:
-    """Count a unit's contacts of the last days, but not from before it was enrolled."""
-    since = max(now - timedelta(days=days), unit.enrolled_at)
+async def of_unit(
+    conn: Connection, unit: Unit, *, days: int, now: datetime, kept_since: datetime
+) -> Reliability:
+    """Count a unit's contacts of the last days, but not from before it was enrolled.
+
+    Nor from where some may be gone: heartbeats are kept by the moment at which they stand, from
+    `kept_since` on, and a unit's clock may place one up to 45 days before it arrived.
+    """
+    since = max(now - timedelta(days=days), unit.enrolled_at, kept_since + timedelta(seconds=OLDEST_S))
     contacts = await value(
         conn,
         SQL.contacts,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from api.auth import CanRead
 from api.connection import Transaction
+from api.keeping import KeptSince
 from api.problems import documented
 from api.routes.units import UnitName
 from api.shapes import Shape
@@ -39,8 +40,13 @@ class ReliabilityView(Shape):
 
 @router.get("/units/{unit}/reliability", responses=documented(401, 404, 422, 503))
 async def show_reliability(
-    unit: UnitName, caller: CanRead, conn: Transaction, days: Days = 30
+    unit: UnitName, caller: CanRead, conn: Transaction, kept_since: KeptSince, days: Days = 30
 ) -> ReliabilityView:
-    """Tell how reliably a unit made contact in the last days, since its enrolment at most."""
+    """Tell how reliably a unit made contact in the last days, since its enrolment at most.
+
+    `since` is later than asked for where heartbeats of so long ago may be gone.
+    """
     found = await units.by_identity(conn, unit, scope=caller.scope)
-    return ReliabilityView.of(await reliability.of_unit(conn, found, days=days, now=clock.now()))
+    return ReliabilityView.of(
+        await reliability.of_unit(conn, found, days=days, now=clock.now(), kept_since=kept_since)
+    )

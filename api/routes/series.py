@@ -6,28 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BeforeValidator, Field
 
 from api.auth import CanRead
 from api.connection import Transaction
+from api.keeping import KeptSince
 from api.periods import PeriodQuery
 from api.problems import documented
 from api.routes.units import UnitName
 from api.shapes import Shape
 from registry import units
-from runtime import clock
-from runtime.settings import Keeping
 from telemetry import series
 from telemetry.series import POINTS_MAX, Bucket, Grid, Reading, Source
 
 router = APIRouter(prefix="/v1", tags=["heartbeats"])
-
-
-async def settings_of(request: Request) -> Keeping:
-    """Give how long heartbeats are kept."""
-    settings: Keeping = request.app.state.keeping
-    return settings
 
 
 def _parted(given: object) -> object:
@@ -107,11 +100,10 @@ async def show_series(
     query: Annotated[SeriesQuery, Query()],
     caller: CanRead,
     conn: Transaction,
-    keeping: Annotated[Keeping, Depends(settings_of)],
+    kept_since: KeptSince,
 ) -> SeriesView:
     """Tell how readings of a unit ran: minimum, maximum and mean in buckets of equal width."""
     since, until = query.bounds()
     found = await units.by_identity(conn, unit, scope=caller.scope)
-    kept_since = clock.now() - timedelta(days=keeping.keep_heartbeats_days)
     grid = Grid.over(since, until, points=query.points, heartbeats_since=kept_since)
     return SeriesView.of(grid, await series.of_unit(conn, found.id, query.readings, grid))

@@ -15,7 +15,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from gateway import metrics
+from gateway import ingest, metrics
 from gateway.ingest import Ingest
 from gateway.session import Delivery, Session
 from gateway.unit_ids import UnitIds
@@ -345,6 +345,75 @@ async def test_a_restored_database_is_not_taken_for_the_old_one(database: Databa
         await bench.acknowledged(2)
         assert await bench.count() == {"n": 1}
         assert await bench.reasons() == []
+
+
+@pytest.mark.parametrize(("patience_s", "live"), [(0.0, False), (60.0, True)])
+async def test_what_comes_after_a_long_pause_may_have_waited(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, patience_s: float, live: bool
+) -> None:
+    """Nothing was read meanwhile, and the connection stayed: the broker kept what units said."""
+    monkeypatch.setattr(ingest, "PAUSE_S", patience_s)
+    async with running(database, SETTINGS.model_copy(update={"gateway_window": 1})) as bench:
+        bench.ingest.nothing_queued()
+        assert not bench.give(beat(1), unit=2)
+        await bench.acknowledged(1)
+        assert bench.session.resumed == 1
+
+        bench.give(beat(1), unit=1)
+
+        await bench.acknowledged(2)
+        async with bench.pool.transaction() as conn:
+            told = (await status.of_units(conn, [1]))[1]
+    assert (told.live_contact_at is not None, told.reported_live) == (live, live)
+
+
+async def test_a_drain_that_fills_the_window_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short its pauses are, and however long it takes."""
+    monkeypatch.setattr(ingest, "QUEUED_S", 0.5)
+    async with running(database, SETTINGS.model_copy(update={"gateway_window": 1})) as bench:
+        for seq in range(1, 5):
+            bench.give(beat(seq))
+            await bench.acknowledged(seq)
+            await asyncio.sleep(0.3)
+
+        async with bench.pool.transaction() as conn:
+            told = (await status.of_units(conn, [1]))[1]
+        await asyncio.sleep(0.5)
+        bench.give(beat(5))
+        await bench.acknowledged(5)
+        async with bench.pool.transaction() as conn:
+            later = (await status.of_units(conn, [1]))[1]
+    assert (told.live_contact_at, told.reported_live, later.reported_live) == (None, False, True)
+
+
+async def test_what_a_unit_says_again_and_again_is_so_many_contacts_though_it_is_read_at_once(
+    database: Database,
+) -> None:
+    async with running(database) as bench:
+        session = cast("Session", bench.session)
+        bench.ingest.take(
+            [
+                Delivery(
+                    session,
+                    seq,
+                    topic(an_imei(unit), Channel.HEARTBEAT),
+                    beat(seq),
+                    retained=False,
+                    again=False,
+                )
+                for seq, unit in enumerate((1, 1, 2, 1), 1)
+            ]
+        )
+
+        await bench.acknowledged(4)
+        async with bench.pool.transaction() as conn:
+            found = await (
+                await conn.execute("SELECT unit_id, received_at FROM heartbeat ORDER BY received_at")
+            ).fetchall()
+    assert [row["unit_id"] for row in found if row["received_at"] == found[0]["received_at"]] == [1, 2]
+    assert len({row["received_at"] for row in found if row["unit_id"] == 1}) == 3
 
 
 async def test_what_a_new_session_brings_is_live_and_what_a_kept_one_brings_may_have_waited(

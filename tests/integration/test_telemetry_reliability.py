@@ -46,10 +46,12 @@ async def hear(here: Site, *contacts: datetime, backlog: int = 0, clock_off: tim
         await record(conn, arrivals, now=NOW)
 
 
-async def found(here: Site, days: int) -> Reliability:
+async def found(here: Site, days: int, *, kept_days: int = 400) -> Reliability:
     async with here.pool.transaction() as conn:
         unit = await units.by_identity(conn, unit_of(OWN), scope=None)
-        return await reliability.of_unit(conn, unit, days=days, now=NOW)
+        return await reliability.of_unit(
+            conn, unit, days=days, now=NOW, kept_since=NOW - timedelta(days=kept_days)
+        )
 
 
 async def test_every_expected_contact_made_is_one(here: Site) -> None:
@@ -79,6 +81,13 @@ async def test_the_unit_s_clock_has_no_part_in_it(here: Site, off: timedelta) ->
     await hear(here, NOW - INTERVAL, NOW - 2 * INTERVAL, clock_off=off)
 
     assert (await found(here, 1)).contacts == 2
+
+
+async def test_nothing_is_expected_of_days_that_may_be_gone(here: Site) -> None:
+    """A heartbeat may stand 45 days before it arrived, and goes with the day on which it stands."""
+    seen = await found(here, 90, kept_days=60)
+
+    assert (seen.since, seen.expected) == (NOW - timedelta(days=15), 15 * 6)
 
 
 async def test_nothing_is_expected_before_the_enrolment(here: Site) -> None:
