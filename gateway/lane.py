@@ -96,6 +96,7 @@ class Lane:
         await until_done("ingest", lambda: self._lose(reading, why), self._stop)
 
     async def _lose(self, reading: Reading, why: str) -> None:
+        self._tools.tried()
         unit_ids = await self._tools.unit_ids.of([reading.imei])
         lost = reading.lost(unit_ids.get(reading.imei), Reason.REFUSED_BY_DATABASE, why)
         await self._transact([(reading, lost)])

@@ -163,7 +163,7 @@ class Session(asyncio.Protocol):
         """Wait to be let in; `BrokerGone` when the broker does not answer in time."""
         try:
             async with asyncio.timeout(CONNECT_S):
-                return await self.accepted
+                return await asyncio.shield(self.accepted)  # others wait for it as well
         except TimeoutError:
             raise BrokerGone("The broker did not answer in time.", seconds=CONNECT_S) from None
 
@@ -181,6 +181,7 @@ class Session(asyncio.Protocol):
         deadline = loop.time() + expiry_s
         await self._window.acquire()
         if self.ended.done():
+            self._window.release()  # whoever waits behind is told the same
             raise self.ended.result()
         left_s = int(deadline - loop.time() + CLOCK_GRAIN_S)
         if left_s < 1:
@@ -219,8 +220,13 @@ class Session(asyncio.Protocol):
             self._transport.resume_reading()
 
     async def keep_alive(self, seconds: float) -> None:
-        """Ask for a sign of life twice per keepalive; end the session when none comes."""
+        """Ask for a sign of life twice per keepalive; end the session when none comes.
+
+        The broker may ask for a shorter one, and ends the session of who does not keep to it.
+        """
         loop = asyncio.get_running_loop()
+        welcome = await self.admitted()
+        seconds = min(seconds, welcome.server_keep_alive or seconds)
         while True:
             await asyncio.sleep(seconds / 2)
             if not self._paused and loop.time() - self._heard_at > seconds * SILENCE:
@@ -311,6 +317,7 @@ class Session(asyncio.Protocol):
     def _end(self, why: Exception) -> None:
         if not self.ended.done():
             self.ended.set_result(why)
+            self._window.release()
         waiting: list[asyncio.Future[Any]] = [self.accepted, *self._waiting.values()]
         for future in waiting:
             if not future.done():

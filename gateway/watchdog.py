@@ -36,6 +36,9 @@ STALL_S = 60.0
 PROCESSOR = 0.3
 """So much of the limit a call may keep the interpreter, in processor time, which a busy machine stretches."""
 
+BUSY_S = 3.0
+"""… and never less than this (seconds): within a tick, a busy gateway may use all that two cores have."""
+
 LAST_WORDS_TICKS = 10
 """Ticks that a stalled gateway has to end by itself."""
 
@@ -115,7 +118,7 @@ class Watchdog:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _wind_up(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, self._limit * TICK_S * PROCESSOR)
+        signal.setitimer(signal.ITIMER_PROF, max(BUSY_S, self._limit * TICK_S * PROCESSOR))
 
     def _die(self) -> None:
         """Say what every thread is doing, and end without asking any of them."""

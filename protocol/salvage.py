@@ -6,6 +6,7 @@ and the rest is validated again, until it holds or the message itself is at faul
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -66,7 +67,8 @@ def _fault(document: dict[str, Any], place: Place, details: ErrorDetails, origin
     piece: Any = document
     for step in place:
         piece = piece[step]
-    path, reason, detail = place, Reason.INVALID_READING, details["msg"]
+    path, detail = place, details["msg"]
+    reason = Reason.NOT_FINITE if _is_beyond(piece) else Reason.INVALID_READING
     match place:
         case ("backlog", int() as index, *inner):
             path = ("backlog", origins[index], *inner)
@@ -106,6 +108,11 @@ def _reason(details: ErrorDetails, otherwise: Reason) -> Reason:
     if isinstance(details["input"], dict | list):
         return otherwise
     return flaw(details["input"]) or otherwise
+
+
+def _is_beyond(piece: object) -> bool:
+    """Whether it is a whole number larger than any that a reading can be, as 1e999 is in another spelling."""
+    return isinstance(piece, int) and abs(piece) > sys.float_info.max
 
 
 def _pointer(place: Place) -> str:

@@ -197,11 +197,15 @@ class Keeping(Settings):
         description="days after which TimescaleDB compresses heartbeats: 45 of late ones and a chunk of 7",
     )
     keep_dead_letters_days: int = Field(
-        default=90, ge=1, description="days that a dead letter is kept after it was replayed or discarded"
+        default=90,
+        ge=1,
+        le=CENTURY_DAYS,
+        description="days that a dead letter is kept after it was replayed or discarded",
     )
     keep_open_dead_letters_days: int = Field(
         default=400,
         ge=1,
+        le=CENTURY_DAYS,
         description="days that an open dead letter is kept after it last came; then its number",
     )
 

@@ -34,6 +34,9 @@ class SchemaTooNew(Conflict):
 PAUSED = frozenset({"25P03", "25P04"})
 """The server ended a transaction in which we were silent too long: this process was stopped, or busy."""
 
+READ_ONLY = frozenset({"25006"})
+"""The server takes nothing at the moment: it stands by for another, or its disk is full."""
+
 
 def transient(error: psycopg.Error) -> bool:
     """Whether the same work may succeed later: the server was gone, busy, full or frozen.
@@ -42,5 +45,5 @@ def transient(error: psycopg.Error) -> bool:
     errors too, but would come again for ever.
     """
     state = error.sqlstate or ""
-    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state in PAUSED
+    lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state in PAUSED | READ_ONLY
     return lost and not state.startswith("54")

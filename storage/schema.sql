@@ -527,6 +527,7 @@ CREATE INDEX drift_open ON public.drift USING btree (id) WHERE (closed_at IS NUL
 CREATE UNIQUE INDEX drift_open_once ON public.drift USING btree (unit_id, cause) WHERE (closed_at IS NULL)
 CREATE INDEX heartbeat_by_time ON ONLY public.heartbeat USING brin (at) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX heartbeat_by_unit ON ONLY public.heartbeat USING btree (unit_id, at)
+CREATE INDEX heartbeat_hour_by_time ON public.heartbeat_hour USING brin (hour) WITH (pages_per_range='16', autosummarize='on')
 CREATE INDEX heartbeat_touched_by_unit ON public.heartbeat_touched USING btree (unit_id, hour)
 CREATE INDEX lifecycle_change_by_unit ON public.lifecycle_change USING btree (unit_id, id)
 CREATE UNIQUE INDEX plan_unit_taken_once ON public.plan_unit USING btree (unit_id, plan_id) WHERE (exclusion IS DISTINCT FROM 'twice'::text)
@@ -792,7 +793,14 @@ DECLARE
     day  timestamptz;
 BEGIN
     dropped := 0;
+    hours := 0;
     compressed := 0;
+    IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
+        RETURN;
+    END IF;
+    DELETE FROM heartbeat_hour
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_hour WHERE hour < hours_since LIMIT 1000000));
+    GET DIAGNOSTICS hours = ROW_COUNT;
     FOR part, day IN
         SELECT c.oid::regclass, to_date(right(c.relname, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC'
           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -805,8 +813,6 @@ BEGIN
         EXECUTE format('DROP TABLE %s', part);
         dropped := dropped + 1;
     END LOOP;
-    DELETE FROM heartbeat_hour WHERE hour < hours_since;
-    GET DIAGNOSTICS hours = ROW_COUNT;
 END
 
 FUNCTION note_heartbeat_hours(units integer[], hours timestamp with time zone[]) RETURNS void SECURITY DEFINER

@@ -21,6 +21,9 @@ GRACE_SHARE = 10
 GRACE_MIN = timedelta(seconds=60)
 """… and never before so long: a slow radio needs it to connect."""
 
+AHEAD = timedelta(minutes=1)
+"""What lies further in the future was dated by a clock that has been set back since: it tells no time."""
+
 LONGEST_S = 30 * 86_400
 """The longest interval that is believed of a unit (seconds), as long as the longest expected one."""
 
@@ -39,7 +42,7 @@ class Why(StrEnum):
 
     NEVER_HEARD = "never_heard"
     ONLY_QUEUED = "only_queued"
-    """All that was heard had waited in the broker's queue: it says nothing of now."""
+    """All that was heard had waited in the broker's queue, or bears times to come: it says nothing of now."""
 
     SESSION_OPEN = "session_open"
     SESSION_CLOSED = "session_closed"
@@ -61,9 +64,14 @@ class Evidence:
     next_s: int | None
 
     @property
-    def alive_at(self) -> datetime | None:
-        """When the unit was alive for certain."""
-        return max(filter(None, (self.live_contact_at, self.live_online_at)), default=None)
+    def heard(self) -> bool:
+        """Whether there is any."""
+        return any((self.contact_at, self.live_contact_at, self.live_online_at, self.word))
+
+    def alive_at(self, now: datetime) -> datetime | None:
+        """When the unit was alive for certain, as far as that is known."""
+        told = (self.live_contact_at, self.live_online_at)
+        return max((at for at in told if at is not None and at <= now + AHEAD), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +89,13 @@ NEVER = Presence(state=State.NEVER, reason=Why.NEVER_HEARD, since=None, next_exp
 
 def judge(evidence: Evidence, expected_interval_s: int, now: datetime) -> Presence:
     """Judge by the evidence; `now` is the database's, as the times of the evidence are."""
-    alive_at = evidence.alive_at
+    alive_at = evidence.alive_at(now)
     if alive_at is None:
-        if evidence.contact_at is None and evidence.word is None:
+        if not evidence.heard:
             return NEVER
-        return Presence(
-            state=State.SILENT, reason=Why.ONLY_QUEUED, since=evidence.contact_at, next_expected_at=None
-        )
+        at = evidence.contact_at
+        since = at if at is not None and at <= now + AHEAD else None
+        return Presence(state=State.SILENT, reason=Why.ONLY_QUEUED, since=since, next_expected_at=None)
     interval, grace = _pace(evidence.next_s, expected_interval_s)
     due_at = alive_at + interval
     late_at = due_at + grace

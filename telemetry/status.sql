@@ -19,15 +19,18 @@ SELECT unit_id, presence, presence_life, presence_boot, presence_conn
  WHERE unit_id = ANY(%(unit_ids)s) AND presence IS NOT NULL;
 
 -- :report
--- The newest report of each unit, which is a contact. Times of contact are never in the future and never go
--- back; live ones are the database's, less what passed since the arrival, for it is by its clock that they are judged.
+-- The newest report of each unit, which is a contact. Times of contact are never in the future and never go back, but
+-- for those that lie ahead of a clock which was set back. Live ones are the database's, less what passed since the
+-- arrival, for it is by its clock that they are judged.
 UPDATE unit_status s
    SET life = new.life, reported_life = new.reported_life, boot = new.boot, seq = new.seq, at = new.at,
        reported_at = new.reported_at, unit_ts = new.unit_ts, mode = new.mode, epoch = new.epoch, output = new.output, next_s = new.next_s,
        fw = coalesce(new.fw, s.fw), reported_live = new.live, run_last = coalesce(new.run_last, s.run_last),
-       contact_at = greatest(s.contact_at, least(new.reported_at, now())),
+       contact_at = greatest(CASE WHEN s.contact_at <= clock_timestamp() THEN s.contact_at END,
+                             least(new.reported_at, now())),
        live_contact_at = CASE WHEN new.live
-                              THEN greatest(s.live_contact_at, least(now(), now() - (%(now)s - new.reported_at)))
+                              THEN greatest(CASE WHEN s.live_contact_at <= clock_timestamp() THEN s.live_contact_at END,
+                                            least(now(), now() - (%(now)s - new.reported_at)))
                               ELSE s.live_contact_at END
   FROM unnest(%(unit_ids)s::int[], %(lives)s::smallint[], %(reported_lives)s::bigint[], %(boots)s::bigint[],
               %(seqs)s::bigint[], %(ats)s::timestamptz[], %(reported_ats)s::timestamptz[], %(unit_tss)s::bigint[], %(modes)s::"char"[],
@@ -60,7 +63,8 @@ UPDATE unit_status s
        presence_life = new.life, presence_boot = new.boot, presence_conn = new.conn,
        presence_fields = new.fields,
        live_online_at = CASE WHEN new.online
-                             THEN greatest(s.live_online_at, least(now(), now() - (%(now)s - new.at)))
+                             THEN greatest(CASE WHEN s.live_online_at <= clock_timestamp() THEN s.live_online_at END,
+                                           least(now(), now() - (%(now)s - new.at)))
                              ELSE s.live_online_at END
   FROM unnest(%(unit_ids)s::int[], %(states)s::text[], %(ats)s::timestamptz[],
               %(lives)s::smallint[], %(boots)s::bigint[], %(conns)s::bigint[], %(fields)s::jsonb[],
@@ -72,9 +76,10 @@ UPDATE unit_status s
 -- The newest contact of each unit that its newest report does not tell of; one that had waited in the broker's
 -- queue says nothing of now.
 UPDATE unit_status s
-   SET contact_at = greatest(s.contact_at, least(new.at, now())),
+   SET contact_at = greatest(CASE WHEN s.contact_at <= clock_timestamp() THEN s.contact_at END, least(new.at, now())),
        live_contact_at = CASE WHEN new.live
-                              THEN greatest(s.live_contact_at, least(now(), now() - (%(now)s - new.at)))
+                              THEN greatest(CASE WHEN s.live_contact_at <= clock_timestamp() THEN s.live_contact_at END,
+                                            least(now(), now() - (%(now)s - new.at)))
                               ELSE s.live_contact_at END
   FROM unnest(%(unit_ids)s::int[], %(ats)s::timestamptz[], %(lives)s::bool[]) AS new (unit_id, at, live)
  WHERE s.unit_id = new.unit_id;

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from psycopg.rows import DictRow
@@ -70,9 +70,10 @@ async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
         conn,
         Kept.from_row,
         SQL.keep,
-        since=now - timedelta(days=settings.keep_heartbeats_days),
-        hours_since=now - timedelta(days=settings.keep_hours_days),
-        compress_before=now - timedelta(days=settings.compress_after_days),
+        now=now,
+        heartbeats_days=settings.keep_heartbeats_days,
+        hours_days=settings.keep_hours_days,
+        compress_days=settings.compress_after_days,
     )
     assert kept is not None  # noqa: S101 - the function always gives one row
     return kept
@@ -87,8 +88,9 @@ async def keep_dead_letters(
         lambda found: None if found["closed"] is None else LetGo(**found),
         SQL.keep_dead_letters,
         most=most,
-        closed_before=now - timedelta(days=settings.keep_dead_letters_days),
-        open_before=now - timedelta(days=settings.keep_open_dead_letters_days),
+        now=now,
+        closed_days=settings.keep_dead_letters_days,
+        open_days=settings.keep_open_dead_letters_days,
     )
 
 

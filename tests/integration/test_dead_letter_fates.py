@@ -88,9 +88,9 @@ class Backend:
         async with self.pool.transaction() as conn:
             return await fates.mark(conn, number, a_deed(now=NOW), SINCE)
 
-    async def discard(self, number: int) -> DeadLetter:
+    async def discard(self, number: int, *, at: datetime = NOW) -> DeadLetter:
         async with self.pool.transaction() as conn:
-            return await fates.discard(conn, number, a_deed(now=NOW, reason="known fault"))
+            return await fates.discard(conn, number, a_deed(now=at, reason="known fault"))
 
     async def mark_all(self, which: Filter = ALL) -> Decided:
         async with self.pool.transaction() as conn:
@@ -521,13 +521,14 @@ async def test_what_names_no_imei_shares_one_share(here: Backend) -> None:
 
 async def test_closed_ones_go_after_their_days_and_open_ones_later_and_counted(here: Backend) -> None:
     keeping = Keeping(keep_dead_letters_days=10, keep_open_dead_letters_days=100)
-    longer_open = await here.lose(b"a", reason=Reason.NOT_JSON, at=NOW - timedelta(days=99))
-    await here.lose(b"b", reason=Reason.NOT_JSON, at=NOW - timedelta(days=101))
+    longer_open = await here.lose(b"a", reason=Reason.NOT_JSON, at=NOW - timedelta(days=101))
+    await here.lose(b"b", reason=Reason.NOT_JSON, at=NOW - timedelta(days=103))
     closed = await here.lose(b"c", reason=Reason.NOT_JSON, at=NOW - timedelta(days=50))
     came_again = await here.lose(b"d", reason=Reason.NOT_JSON, at=NOW - timedelta(days=50))
     marked = await here.lose(beat(1), at=NOW - timedelta(days=200))
-    await here.discard(closed)
-    await here.discard(came_again)
+    decided_at = NOW - timedelta(days=11)
+    await here.discard(closed, at=decided_at)
+    await here.discard(came_again, at=decided_at)
     await here.mark(marked)
     await here.lose(b"d", reason=Reason.NOT_JSON, at=NOW - timedelta(days=40))
 
@@ -537,7 +538,12 @@ async def test_closed_ones_go_after_their_days_and_open_ones_later_and_counted(h
         assert gone is not None
         return gone.closed, gone.opened
 
-    rounds = [await round_at(NOW), await round_at(NOW), await round_at(NOW + timedelta(days=10, seconds=1))]
+    early = decided_at + timedelta(days=9)
+    rounds = [
+        await round_at(early),
+        await round_at(early),
+        await round_at(decided_at + timedelta(days=10, seconds=1)),
+    ]
 
     async with here.pool.transaction() as conn:
         left = {letter.id for letter in await dead_letters.page(conn, limit=100)}

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from protocol.reasons import Reason
 from protocol.topics import Channel, topic
 from registry import enrolment, units
 from runtime.settings import Commands, Database, Gateway
+from storage.errors import DatabaseUnavailable
 from storage.pool import Pool, open_pool
 from storage.sql import Connection
 from telemetry import dead_letters, status
@@ -331,6 +333,43 @@ async def lock_waits(pool: Pool) -> int:
             "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return cursor.rowcount
+
+
+async def test_a_database_that_is_away_while_a_message_is_given_up_is_no_standstill(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog would end the gateway."""
+    tries, began = 0, 0.0
+
+    async def fails(*_given: Any, **_more: Any) -> None:
+        nonlocal tries, began
+        tries += 1
+        if tries <= 2:
+            raise psycopg.errors.CheckViolation
+        began = began or time.monotonic()
+        raise DatabaseUnavailable("It is away.")
+
+    async with running(database) as bench:
+        monkeypatch.setattr("gateway.lane.judge", fails)
+        bench.give(beat(1))
+        async with asyncio.timeout(30):
+            while tries < 6:
+                await asyncio.sleep(0.01)
+        away_s, stalled_s = time.monotonic() - began, bench.ingest.stalled_s
+        monkeypatch.undo()
+
+        await bench.acknowledged(1)
+
+    assert stalled_s < away_s / 2
+
+
+async def test_a_database_that_takes_nothing_for_a_while_is_waited_for(database: Database) -> None:
+    """It stands by for another, or its disk is full."""
+    async with open_pool(database) as pool:
+        with pytest.raises(DatabaseUnavailable):
+            async with pool.transaction() as conn:
+                await conn.execute("SET TRANSACTION READ ONLY")
+                await conn.execute("UPDATE unit_status SET seq = seq")
 
 
 async def test_a_restored_database_is_not_taken_for_the_old_one(database: Database) -> None:

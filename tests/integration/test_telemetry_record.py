@@ -292,6 +292,29 @@ async def test_contact_never_goes_back(pool: Pool) -> None:
     assert (after.contact_at, after.live_contact_at) == (before.contact_at, before.live_contact_at)
 
 
+async def test_contacts_dated_by_a_clock_that_was_set_back_count_until_the_next_one(pool: Pool) -> None:
+    await take(pool, arrival(beat(1)), arrival(presence(PresenceState.ONLINE, conn=1)))
+    async with pool.transaction() as conn:
+        await conn.execute(
+            """
+            UPDATE unit_status
+               SET contact_at = tomorrow, live_contact_at = tomorrow, live_online_at = tomorrow
+              FROM (SELECT now() + INTERVAL '1 day' AS tomorrow) clock
+            """
+        )
+    ahead = (await standing(pool)).present(3_600)
+
+    await take(pool, arrival(beat(2)), arrival(presence(PresenceState.ONLINE, conn=2)))
+
+    after = await standing(pool)
+    assert (ahead.state, ahead.since) == (State.SILENT, None)
+    assert after.present(3_600).state is State.ONLINE
+    assert all(
+        at is not None and at <= after.read_at
+        for at in (after.contact_at, after.live_contact_at, after.live_online_at)
+    )
+
+
 async def test_a_week_of_backlog_leaves_a_silent_unit_silent(pool: Pool) -> None:
     a_week_ago = int(NOON.timestamp()) - 7 * 86_400
     backlog = tuple(

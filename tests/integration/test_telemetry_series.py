@@ -216,6 +216,8 @@ async def test_hours_tell_what_heartbeats_no_longer_can(pool: Pool, database: Da
     old = TODAY - 100 * DAY
     keeping = Keeping(keep_heartbeats_days=60)
     await store(pool, [a_beat(1, old, battery_v=12.0), a_beat(2, old + HOUR, battery_v=13.0)])
+    async with pool.transaction() as conn:
+        assert (await upkeep.keep(conn, Keeping(), now=clock.now())).dropped == 0
     await sum_up(pool, database)
     async with pool.transaction() as conn:
         assert (await upkeep.keep(conn, keeping, now=clock.now())).dropped == 1

@@ -18,6 +18,8 @@ from storage.sql import value
 from telemetry import heartbeats, upkeep
 from telemetry.heartbeats import Heartbeat
 from telemetry.partitions import Days
+from telemetry.upkeep import Kept
+from tests.stored import refresh
 
 NOW = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
 HOUR = NOW.replace(minute=0) - timedelta(hours=3)
@@ -70,7 +72,13 @@ async def roll_up(pool: Pool, database: Database) -> None:
         pass
     if here is Engine.TIMESCALE:
         async with await psycopg.AsyncConnection.connect(database.owner_url, autocommit=True) as owner:
-            await owner.execute("CALL refresh_continuous_aggregate('heartbeat_hourly', NULL, NULL)")
+            await refresh(owner)
+
+
+async def keep(pool: Pool, settings: Keeping, *, now: datetime = NOW) -> Kept:
+    """Let go of what is old."""
+    async with pool.transaction() as conn:
+        return await upkeep.keep(conn, settings, now=now)
 
 
 async def hours(pool: Pool) -> list[tuple[object, ...]]:
@@ -214,12 +222,13 @@ async def test_heartbeats_go_when_their_days_are_over_and_their_hours_stay(
 ) -> None:
     old = HOUR - timedelta(days=100)
     await store(pool, [beat(1, old), beat(2, HOUR)])
+    await keep(pool, Keeping())
     await roll_up(pool, database)
 
-    async with pool.transaction() as conn:
-        kept = await upkeep.keep(conn, Keeping(keep_heartbeats_days=60), now=NOW)
+    kept = await keep(pool, Keeping(keep_heartbeats_days=60))
 
     assert kept.dropped == 1
+    await roll_up(pool, database)
     assert [row[0] for row in await hours(pool)] == [old, HOUR]
     async with pool.transaction() as conn:
         assert await value(conn, "SELECT count(*) FROM heartbeat") == 1
@@ -228,12 +237,54 @@ async def test_heartbeats_go_when_their_days_are_over_and_their_hours_stay(
 async def test_hours_go_when_theirs_are_over(pool: Pool, database: Database) -> None:
     old = HOUR - timedelta(days=300)
     await store(pool, [beat(1, old), beat(2, HOUR)])
+    await keep(pool, Keeping())
     await roll_up(pool, database)
+    assert [row[0] for row in await hours(pool)] == [old, HOUR]
 
-    async with pool.transaction() as conn:
-        await upkeep.keep(conn, Keeping(keep_heartbeats_days=60, keep_hours_days=90), now=NOW)
+    await keep(pool, Keeping(keep_heartbeats_days=60, keep_hours_days=90))
 
     assert [row[0] for row in await hours(pool)] == [HOUR]
+
+
+async def test_what_a_dead_letter_of_long_ago_brings_is_in_its_hour_too(
+    pool: Pool, database: Database
+) -> None:
+    """Within what is kept; the hour was summed up long before."""
+    old = HOUR - timedelta(days=350)
+    await store(pool, [beat(1, old, 12.0), beat(2, HOUR)])
+    await keep(pool, Keeping())
+    await roll_up(pool, database)
+
+    await store(pool, [beat(3, old, 14.0)])
+    await roll_up(pool, database)
+
+    assert (await hours(pool))[0] == (old, 2, 2, 12.0, 14.0, 26.0)
+
+
+async def test_nothing_goes_by_a_gateway_s_clock_that_is_ahead(pool: Pool, database: Database) -> None:
+    await store(pool, [beat(1, HOUR - timedelta(days=50)), beat(2, HOUR)])
+    await roll_up(pool, database)
+
+    kept = await keep(
+        pool, Keeping(keep_heartbeats_days=60, keep_hours_days=60), now=NOW + timedelta(days=365)
+    )
+
+    assert (kept.dropped, kept.hours) == (0, 0)
+    async with pool.transaction() as conn:
+        assert await value(conn, "SELECT count(*) FROM heartbeat") == 2
+
+
+async def test_of_two_that_let_go_at_once_one_does_it(pool: Pool, database: Database) -> None:
+    """The other would look for what is gone when it gets there, and end its gateway."""
+    await store(pool, [beat(1, HOUR - timedelta(days=100)), beat(2, HOUR)])
+    await roll_up(pool, database)
+    settings = Keeping(keep_heartbeats_days=60)
+
+    async with pool.transaction() as first, pool.transaction() as second:
+        did = await upkeep.keep(first, settings, now=NOW)
+        left = await upkeep.keep(second, settings, now=NOW)
+
+    assert (did.dropped, left.dropped) == (1, 0)
 
 
 async def test_what_was_compressed_is_read_as_before_and_takes_late_rows(pool: Pool) -> None:

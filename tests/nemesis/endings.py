@@ -42,6 +42,7 @@ GRACE_S = 10.0
 REPORTED_S = 60.0
 FAULTS = ("--reboot", "0.01", "--away", "0.01", "--duplicate", "0.1", "--lose", "0.02", "--refuse", "0.1")
 UNFINISHED = "SELECT count(*) FROM command WHERE finished_at IS NULL"
+UNDER_WAY = "SELECT count(*) FROM command WHERE state IN ('sending', 'sent', 'acknowledged')"
 LEFT = f"{UNFINISHED} AND (origin = 'person' OR expires_at < now() - make_interval(secs => {GRACE_S}))"
 """Of what people ordered everything is to end; what is sent again because of it may be younger."""
 
@@ -106,7 +107,7 @@ class Harm:
         if not self._next:
             self._next = self._trial.dice.sample(list(self._deeds), len(self._deeds))
         name = self._next.pop()
-        self._trial.hits += self._stack.query(UNFINISHED) != [(0,)]
+        self._trial.hits += self._stack.query(UNDER_WAY) != [(0,)]
         self._deeds[name]()
         self._trial.kills += 1
         return name
@@ -116,7 +117,9 @@ class Harm:
         self._gateway = self._stack.start_gateway(module="tests.nemesis.prompt_gateway", env=self._through)
 
     def end_gateway(self, how: signal.Signals) -> None:
-        """End it."""
+        """End it; it may not have ended by itself."""
+        alive = self._gateway.ended is None
+        self._trial.demand(alive, f"a gateway ended by itself: {self._gateway.last_words()}")
         self._gateway.end(((how, REPORTED_S),))
 
     def _kill_gateway(self) -> None:

@@ -43,7 +43,9 @@ def at_random(seed: int, size: Size, tell: Tell) -> Row:
         ):
             time.sleep(trial.dice.uniform(0, 1.0))  # the moment of the kill is the experiment
             gateway.tell(signal.SIGKILL)
-            gateway.end()
+            trial.demand(
+                gateway.end() == -signal.SIGKILL, f"a gateway ended by itself: {gateway.last_words()}"
+            )
             gateway = ground.stack.start_gateway()
             trial.kills += 1
             trial.hits += was_hit(ground.stack)

@@ -19,7 +19,7 @@ from tests.nemesis.load import numbered
 from tests.nemesis.proxy import Proxy, between
 from tests.nemesis.rows import Row, Size, Tell
 from tests.nemesis.verdict import Trial
-from tests.nemesis.watching import STALLED, UNACKNOWLEDGED, figures, verdicts
+from tests.nemesis.watching import STALLED, figures, holds, verdicts
 
 UNITS = 500
 PER_SECOND = 500
@@ -52,9 +52,9 @@ def heal(seed: int, size: Size, tell: Tell) -> Row:
                 go, come, lasting_s = OUTAGES[name]
                 _flows(ground)
                 time.sleep(trial.dice.uniform(0, 0.5))  # the moment is the experiment
+                trial.hits += holds(ground.stack)
                 go(ground, proxy)
                 trial.kills += 1
-                trial.hits += figures(ground.stack)[UNACKNOWLEDGED] > 0
                 time.sleep(AWAY[size] * lasting_s)
                 come(ground, proxy)
                 back = time.monotonic()
@@ -64,6 +64,7 @@ def heal(seed: int, size: Size, tell: Tell) -> Row:
                 trial.demand(gateway.ended is None, f"the gateway ended with {gateway.ended} at {name}")
                 tell(f"{name}: recovered in {time.monotonic() - back:.1f} s")
             load.finish()
+        trial.demand(trial.hits > 0, f"none of {trial.kills} outages hit")
         return trial.of_loads(ground, load)
 
 

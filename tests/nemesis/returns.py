@@ -53,12 +53,12 @@ def of_a_fleet(seed: int, size: Size, tell: Tell) -> Row:
         truth = stack.folder.path / "truth.jsonl"
         words = ("--units", str(units), "--interval", str(INTERVAL_S[size]), "--seed", str(seed))
         fleet = stack.start("simulator", "fleet", *words, "--ledger", truth)
-        trial.demand(
-            until(lambda: _heard(stack) == units, CONNECTED_S), "the fleet does not connect at first"
-        )
+        connected = until(lambda: _heard(stack) == units, CONNECTED_S)
+        trial.demand(connected, "the fleet does not connect at first")
         tell(f"{units:,} units are connected")
 
         trial.kills += 1
+        trial.hits += connected
         mosquitto.stop(stack)
         time.sleep(AWAY_S[size])
         [(since,)] = stack.query("SELECT clock_timestamp()")

@@ -22,7 +22,7 @@ from tests.nemesis.ground import laid
 from tests.nemesis.load import Load, numbered
 from tests.nemesis.rows import Promise, Row, Size, Tell
 from tests.nemesis.verdict import Trial, twice
-from tests.nemesis.watching import drained, figures
+from tests.nemesis.watching import drained, figures, holds
 
 UNITS = 200
 PER_SECOND = 1_000
@@ -143,6 +143,7 @@ def _round(trial: Trial, stack: Stack, load: Load, harm: Callable[[], range]) ->
     """Let it happen once under steady load; gives what may be lost."""
     time.sleep(STEADY_S)
     with Pauses(stack) as pauses:
+        trial.hits += holds(stack)
         lost = harm()
         before, trial.kills = pauses.stored, trial.kills + 1
         again = until(lambda: pauses.stored > before, RECOVERED_S)

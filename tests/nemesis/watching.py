@@ -29,6 +29,11 @@ def verdicts(stack: Stack) -> float:
     )
 
 
+def holds(stack: Stack) -> bool:
+    """Whether the gateway holds, at this moment, what it has not acknowledged: what is harmed now hits it."""
+    return figures(stack)[UNACKNOWLEDGED] > 0
+
+
 def was_hit(stack: Stack) -> bool:
     """Whether a gateway before this one held what it had not acknowledged: that comes again."""
     return until(lambda: stack.metric(REDELIVERED) > 0, HIT_S)

@@ -16,6 +16,7 @@ from tests.nemesis.rows import Promise, Row, Size, Tell
 from tests.nemesis.spoiled_gateway import FAULTS, STRUCK
 from tests.nemesis.subscriptions import CONNECTED, NEW
 from tests.nemesis.verdict import Trial
+from tests.nemesis.watching import holds
 
 UNITS = 50
 PER_SECOND = 300
@@ -62,6 +63,7 @@ def _ends(trial: Trial, stack: Stack, name: str, limit_s: float) -> None:
     trial.demand(struck is not None, f"{name}: it never came to that")
     trial.demand(code is not None, f"{name}: it still runs after {limit_s:g} s")
     trial.demand(code != 0, f"{name}: it ended as if all were well")
+    trial.hits += struck is not None
     if code is None:
         child.end(((signal.SIGKILL, LIMIT_S),))
     trial.figures[name] = seen - (struck or seen)
@@ -93,6 +95,7 @@ def frozen(seed: int, size: Size, tell: Tell) -> Row:
 def _freeze(trial: Trial, stack: Stack, gateway: Child, proxy: Proxy) -> None:
     """Freeze, and see how long each link believes in its connection."""
     known, began = _interrupted(gateway), time.monotonic()
+    trial.hits += holds(stack)
     proxy.freeze()
     noticed = until(lambda: stack.metric(CONNECTED) == 0, LIMIT_S)
     trial.demand(noticed, f"the uplink noticed nothing within {LIMIT_S:g} s")

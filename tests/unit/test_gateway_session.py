@@ -160,6 +160,51 @@ async def test_a_packet_id_is_not_given_again_before_the_broker_has_answered_it(
     again.cancel()
 
 
+async def test_publishes_that_wait_for_room_fail_when_the_connection_ends() -> None:
+    session = admitted_over(Line(), receive_max=1)
+    waiting = [asyncio.create_task(session.publish("a", b"1", expiry_s=30)) for _ in range(4)]
+    await asyncio.sleep(0)
+
+    session.connection_lost(None)
+
+    async with asyncio.timeout(1):
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in told] == [BrokerGone] * 4
+
+
+@pytest.mark.parametrize(("ours", "theirs", "pings"), [(0.2, None, 2), (60.0, 0, 0), (0.4, 60, 1)])
+async def test_a_sign_of_life_is_asked_for_twice_per_keepalive(
+    ours: float, theirs: int | None, pings: int
+) -> None:
+    line = Line()
+    session = Session(mqtt5.ConnectPacket("uplink-0-99"), lambda _: True)
+    session.connection_made(line)
+    line.written.clear()
+    keeping = asyncio.create_task(session.keep_alive(ours))
+    await asyncio.sleep(0)
+    session.data_received(mqtt5.ConnAckPacket(server_keep_alive=theirs).write())
+
+    await asyncio.sleep(0.28)
+
+    keeping.cancel()
+    assert len(line.written) in {pings, pings + 1}
+
+
+async def test_a_broker_that_asks_for_a_shorter_keepalive_gets_it() -> None:
+    """It would end the session otherwise, again and again."""
+    line = Line()
+    session = Session(mqtt5.ConnectPacket("uplink-0-99"), lambda _: True)
+    session.connection_made(line)
+    session.data_received(mqtt5.ConnAckPacket(server_keep_alive=1).write())
+    line.written.clear()
+    keeping = asyncio.create_task(session.keep_alive(60.0))
+
+    await asyncio.sleep(0.8)
+
+    keeping.cancel()
+    assert line.written == [mqtt5.PingReqPacket().write()]
+
+
 async def test_a_publish_on_a_connection_that_ended_fails_at_once() -> None:
     session = admitted_over(Line())
     session.connection_lost(None)

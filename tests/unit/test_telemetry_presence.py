@@ -53,6 +53,10 @@ def shown(known: Evidence, after_s: float) -> tuple[State, Why]:
         (evidence(next_s=86_400), 86_400, (State.ONLINE, Why.CONTACT_RECENT)),
         (evidence(next_s=0), 3_960, (State.ONLINE, Why.CONTACT_RECENT)),
         (evidence(next_s=2**32 - 1), 61 * 86_400, (State.SILENT, Why.SILENT_FOR)),
+        (evidence(), -60, (State.ONLINE, Why.CONTACT_RECENT)),
+        (evidence(), -61, (State.SILENT, Why.ONLY_QUEUED)),
+        (evidence(contact=NOON, word=ONLINE), -86_400, (State.SILENT, Why.ONLY_QUEUED)),
+        (evidence(online=NOON - timedelta(days=1)), -86_400, (State.ONLINE, Why.CONTACT_RECENT)),
     ],
 )
 def test_presence_is_judged_by_live_contact(

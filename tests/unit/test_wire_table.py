@@ -407,7 +407,7 @@ HEARTBEATS = [
             (b"-Infinity", Reason.NOT_FINITE, "-inf"),
             (b"1e999", Reason.NOT_FINITE, "inf"),
             (b"9" * 5000, Reason.NOT_FINITE, "inf"),
-            (b"1" + b"0" * 400, Reason.INVALID_READING, 10**400),
+            (b"1" + b"0" * 400, Reason.NOT_FINITE, 10**400),
             (b'"7"', Reason.INVALID_READING, "7"),
             (b"[1]", Reason.INVALID_READING, [1]),
             (b"{}", Reason.INVALID_READING, {}),
