@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from protocol.identity import Imei, SerialNumber
-from registry import access, enrolment, entities, intake, lifecycle, logins, newcomers, ownership, units
+from registry import access, enrolment, entities, intake, lifecycle, logins, ownership, units
 from registry.access_list import NotAGatewayName, access_list
 from registry.audit import Deed
 from registry.enrolment import Credentials
@@ -37,7 +37,7 @@ def enrol(
     *,
     entity_id: EntityId = entities.UNKNOWN,
     product_type: str | None = None,
-    expected_interval_s: int = newcomers.INTERVAL_S,
+    expected_interval_s: int | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Enrol one unit; its password and key are shown this once."""
