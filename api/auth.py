@@ -75,6 +75,7 @@ CanPlan = Annotated[Caller, Depends(commands_at_length)]
 CanCommand = Annotated[Caller, Depends(at_least(Level.TECHNICAL))]
 CanDisable = Annotated[Caller, Depends(at_least(Level.ADMIN))]
 CanSeeLosses = Annotated[Caller, Depends(at_least(Level.ADMIN, everywhere))]
+CanEnrol = Annotated[Caller, Depends(at_least(Level.FACTORY))]
 CanRegister = Annotated[Caller, Depends(at_least(Level.FACTORY, everywhere))]
 
 

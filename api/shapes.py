@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from registry import wording
 from registry.entities import BIGINT_MAX
+from registry.intervals import INTERVAL_MAX_S
 
 CENTURY = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 """No unit spoke before, and none will after."""
@@ -33,6 +34,9 @@ def _written_out(text: object) -> object:
 Count = Annotated[int, Field(ge=0, le=BIGINT_MAX)]
 Id = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 BodyId = Annotated[Id, Field(strict=True)]
+Interval = Annotated[
+    int, Field(strict=True, ge=1, le=INTERVAL_MAX_S, description="Seconds between two contacts.")
+]
 Reason = Annotated[str, AfterValidator(wording.reason), Field(description="Why; the audit keeps it.")]
 Moment = Annotated[
     AwareDatetime,

@@ -41,7 +41,8 @@ SELECT u.id AS unit_id, u.lifecycle = 'IN_REPAIR_SYSTEM' AS in_repair,
        EXISTS (SELECT FROM suspected_clones() d WHERE d.unit_id = u.id) AS suspected_clone,
        coalesce(s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)
        OR coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
-                   > now() - 2 * make_interval(secs => u.expected_interval_s), false) AS listens,
+                   > now() - 2 * make_interval(secs => (
+                         SELECT i.expected_interval_s FROM unit_interval i WHERE i.unit_id = u.id)), false) AS listens,
        greatest(s.live_contact_at, s.presence_at) AS contact_at,
        -- a filter, not a condition: the index of all that is awaited must not look like a way to one unit
        (SELECT max(c.due_at) FILTER (WHERE c.state IN ('sending', 'sent')) FROM command c

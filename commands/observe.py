@@ -229,7 +229,7 @@ async def _evidence_waits(
     factor = settings.command_evidence_intervals
     found = await rows(
         conn,
-        lambda row: (row["id"], timedelta(seconds=factor * row["expected_interval_s"])),
+        lambda row: (row["unit_id"], timedelta(seconds=factor * row["expected_interval_s"])),
         SQL.intervals,
         unit_ids=[acked.unit_id for acked in acks],
     )

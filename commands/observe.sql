@@ -39,4 +39,4 @@ SELECT * FROM command
 
 -- :intervals
 -- How often units are expected to make contact, in seconds.
-SELECT id, expected_interval_s FROM unit WHERE id = ANY(%(unit_ids)s::int[]);
+SELECT unit_id, expected_interval_s FROM unit_interval WHERE unit_id = ANY(%(unit_ids)s::int[]);

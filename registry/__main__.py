@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from protocol.identity import Imei, SerialNumber
-from registry import access, enrolment, entities, intake, lifecycle, logins, newcomers, ownership, units
+from registry import access, enrolment, entities, intake, lifecycle, logins, ownership, product_types, units
 from registry.access_list import NotAGatewayName, access_list
 from registry.audit import Deed
 from registry.enrolment import Credentials
 from registry.entities import BIGINT_MAX
 from registry.lifecycle import Lifecycle
 from registry.newcomers import Newcomer, Outcome
+from registry.product_types import ProductType
 from registry.terminal import AsJson, Reason, Record, run, tell, tell_all, transact, whole
 from registry.units import Unit
 from runtime.settings import Keys, read
@@ -37,7 +38,7 @@ def enrol(
     *,
     entity_id: EntityId = entities.UNKNOWN,
     product_type: str | None = None,
-    expected_interval_s: int = newcomers.INTERVAL_S,
+    expected_interval_s: int | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Enrol one unit; its password and key are shown this once."""
@@ -118,6 +119,31 @@ def rekey(unit: Name, *, reason: Reason, as_json: AsJson = False) -> None:
         return await enrolment.rekey(conn, found, read(Keys), deed)
 
     tell(_credentials(transact(work, as_json=as_json, reason=reason)), as_json=as_json)
+
+
+@app.command("product-types")
+def list_product_types(*, as_json: AsJson = False) -> None:
+    """List the product types of whose units something is expected."""
+    every = transact(lambda conn, _deed: product_types.page(conn), as_json=as_json)
+    tell_all([asdict(one) for one in every], as_json=as_json)
+
+
+@app.command("product-type")
+def expect_of_product_type(
+    name: str,
+    *,
+    expected_interval_s: Annotated[int, typer.Option(help="Seconds between two contacts.")],
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """Say at which interval the units of a product type make contact; a unit's own interval holds on."""
+
+    async def work(conn: Connection, deed: Deed) -> ProductType:
+        wanted = ProductType(name=name, expected_interval_s=expected_interval_s)
+        await product_types.expect(conn, wanted, deed)
+        return wanted
+
+    tell(asdict(transact(work, as_json=as_json, reason=reason)), as_json=as_json)
 
 
 @app.command()

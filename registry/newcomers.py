@@ -14,12 +14,9 @@ from itertools import chain
 from typing import Any
 
 from protocol.identity import Imei, SerialNumber
-from registry import entities, wording
+from registry import entities, intervals, product_types, wording
 from runtime.errors import HeliographError, Invalid
 
-PRODUCT_TYPE_LIMIT = 64
-INTERVAL_S = 14_400
-INTERVAL_MAX_S = 30 * 86_400
 BYTE_ORDER_MARK = "\ufeff"
 DIGITS_LIMIT = 18  # every number of so many digits fits into 64 bits
 
@@ -28,7 +25,7 @@ OPTIONAL = ("entity_id", "product_type", "expected_interval_s")
 
 
 class BadNumber(Invalid):
-    """A number is out of bounds, or not one."""
+    """This is not a number."""
 
 
 class BadLine(Invalid):
@@ -47,18 +44,18 @@ class Newcomer:
     serial_number: SerialNumber
     entity_id: int = entities.UNKNOWN
     product_type: str | None = None
-    expected_interval_s: int = INTERVAL_S
+    expected_interval_s: int | None = None
+    """Of this unit alone; None leaves it to its product type."""
 
     def __post_init__(self) -> None:
         if self.product_type is not None:
             object.__setattr__(
-                self, "product_type", wording.line(self.product_type, "product_type", PRODUCT_TYPE_LIMIT)
+                self,
+                "product_type",
+                wording.line(self.product_type, "product_type", product_types.NAME_LIMIT),
             )
-        if not 1 <= self.expected_interval_s <= INTERVAL_MAX_S:
-            raise BadNumber(
-                f"expected_interval_s must be from 1 to {INTERVAL_MAX_S} seconds.",
-                field="expected_interval_s",
-            )
+        if self.expected_interval_s is not None:
+            intervals.require_sane(self.expected_interval_s)
 
 
 class Outcome(StrEnum):

@@ -1,7 +1,8 @@
 -- :one
 -- The unit of a row id, an IMEI or a serial number; among these an IMEI comes first.
 SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, product_type, lifecycle,
-       key_generation, expected_interval_s, enrolled_at
+       key_generation, enrolled_at,
+       (SELECT i.expected_interval_s FROM unit_interval i WHERE i.unit_id = unit.id) AS expected_interval_s
   FROM unit JOIN entity ON entity.id = unit.entity_id
  WHERE unit.id = %(unit_id)s OR imei = %(imei)s OR serial_number = %(serial_number)s
  ORDER BY imei = %(imei)s DESC NULLS LAST LIMIT 1;
@@ -9,7 +10,8 @@ SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, prod
 -- :page
 -- Units of a scope in the order of their serial numbers, narrowed by what is given.
 SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, product_type, lifecycle,
-       key_generation, expected_interval_s, enrolled_at
+       key_generation, enrolled_at,
+       (SELECT i.expected_interval_s FROM unit_interval i WHERE i.unit_id = unit.id) AS expected_interval_s
   FROM unit JOIN entity ON entity.id = unit.entity_id
  WHERE serial_number > %(after)s
    AND starts_with(serial_number, %(serial_prefix)s)

@@ -345,6 +345,12 @@ TABLE plan_unit
     plan_unit_plan_id_fkey: FOREIGN KEY (plan_id) REFERENCES command_plan(id)
     plan_unit_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
     plan_unit_waiting_is_undecided: CHECK (((outcome = 'waiting'::text) = (decided_at IS NULL)))
+TABLE product_type
+    expected_interval_s integer NOT NULL
+    name text NOT NULL
+    product_type_expected_interval_is_sane: CHECK (((expected_interval_s >= 1) AND (expected_interval_s <= 2592000)))
+    product_type_name_is_short: CHECK (((length(name) >= 1) AND (length(name) <= 64)))
+    product_type_pkey: PRIMARY KEY (name)
 TABLE schema_engine
     engine text NOT NULL
     only_row boolean NOT NULL DEFAULT true
@@ -361,7 +367,7 @@ TABLE unit
     broker_login text NOT NULL
     enrolled_at timestamp with time zone NOT NULL DEFAULT now()
     entity_id bigint NOT NULL DEFAULT 1
-    expected_interval_s integer NOT NULL DEFAULT 14400
+    expected_interval_s integer
     id integer NOT NULL IDENTITY ALWAYS
     imei text NOT NULL
     key_generation integer NOT NULL DEFAULT 1
@@ -723,6 +729,11 @@ VIEW unit_boot
            FROM unit_sequence
           GROUP BY unit_sequence.unit_id, unit_sequence.life, unit_sequence.boot) b
      LEFT JOIN unit_status s ON (((s.unit_id = b.unit_id) AND (s.run_life = b.life) AND (s.run_boot = b.boot))));
+VIEW unit_interval
+ SELECT u.id AS unit_id,
+    COALESCE(u.expected_interval_s, t.expected_interval_s, 14400) AS expected_interval_s
+   FROM (unit u
+     LEFT JOIN product_type t ON ((t.name = u.product_type)));
 FUNCTION ensure_heartbeat_day(day date) RETURNS void SECURITY DEFINER
 
 DECLARE

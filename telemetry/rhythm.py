@@ -49,7 +49,7 @@ class Basis(StrEnum):
     """The unit's own word, `next_s` of its newest report."""
 
     EXPECTED = "expected"
-    """What was said of it when it was enrolled."""
+    """What was said of it, or of its product type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,10 @@ class Site:
         headers = {"Idempotency-Key": key or f"key-{next(self.keys)}"}
         return await self.ask("POST", path, token, json=body, headers=headers, **more)
 
+    async def put(self, path: str, token: str | None, body: Any) -> Response:
+        """Set."""
+        return await self.ask("PUT", path, token, json=body)
+
     async def ask(
         self, method: str, path: str, token: str | None = None, *, headers: Any = None, **more: Any
     ) -> Response:

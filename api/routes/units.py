@@ -10,19 +10,21 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 
 from api import beliefs
-from api.auth import CanRead
+from api.auth import CanEnrol, CanRead
 from api.beliefs import BeliefView
 from api.connection import Transaction
 from api.paging import Page, PageQuery, Place, behind, page
 from api.problems import documented
-from api.shapes import Id, Shape
+from api.shapes import Id, Interval, Reason, Shape
 from commands import ledger
 from commands.ledger import Standing
 from protocol.identity import Imei, SerialNumber
 from protocol.messages import Mode
-from registry import units
+from registry import intervals, units
+from registry.audit import Deed
 from registry.lifecycle import Lifecycle
 from registry.units import Filter, Unit
+from runtime import clock
 from storage.sql import Connection
 from telemetry import alerts, clocks, presence, status
 from telemetry.alerts import Kind
@@ -47,6 +49,13 @@ class AfterSerial(Place):
     """The last serial number of a page."""
 
     serial_number: SerialNumber
+
+
+class OwnInterval(Shape):
+    """A unit's own interval, null to leave it to its product type, and why."""
+
+    expected_interval_s: Interval | None
+    reason: Reason
 
 
 class EntityName(Shape):
@@ -189,6 +198,18 @@ async def list_units(
 @router.get("/units/{unit}", responses=documented(401, 404, 422, 503))
 async def show_unit(unit: UnitName, caller: CanRead, conn: Transaction) -> UnitView:
     """Show one unit."""
+    [view] = await views(conn, [await units.by_identity(conn, unit, scope=caller.scope)])
+    return view
+
+
+@router.put("/units/{unit}/expected-interval", responses=documented(400, 401, 403, 404, 413, 415, 422, 503))
+async def expect_of_unit(
+    unit: UnitName, expected: OwnInterval, caller: CanEnrol, conn: Transaction
+) -> UnitView:
+    """Give a unit an interval of its own, or with null leave it to its product type; factory level."""
+    found = await units.by_identity(conn, unit, scope=caller.scope)
+    deed = Deed(by=caller, now=clock.now(), reason=expected.reason)
+    await intervals.expect(conn, found.id, expected.expected_interval_s, deed)
     [view] = await views(conn, [await units.by_identity(conn, unit, scope=caller.scope)])
     return view
 

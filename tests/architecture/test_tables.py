@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OWNERS: Mapping[str, set[str]] = {
     "storage": {"schema_migration", "schema_engine"},
     "registry": {
-        "entity", "unit", "unit_entity", "lifecycle_change", "account", "api_token", "audit", "idempotency"
+        "entity", "product_type", "unit", "unit_entity", "lifecycle_change", "account", "api_token", "audit",
+        "idempotency",
     },
     "telemetry": {
         "unit_status", "unit_life", "unit_sequence", "unit_doubt", "unit_alert", "unit_missing",

@@ -17,11 +17,13 @@ from tests.calling import JSON, OWN, Site, problem, site, unit_of
 
 UNIT = f"/v1/units/{unit_of(OWN)}"
 COMMANDS = f"{UNIT}/commands"
+HOURLY = {"expected_interval_s": 3600, "reason": "x"}
 LISTS = [
     "/v1/units",
     f"{UNIT}/heartbeats",
     COMMANDS,
     "/v1/entities",
+    "/v1/product-types",
     "/v1/tokens",
     "/v1/dead-letters",
     "/v1/dead-letters/strangers",
@@ -93,6 +95,7 @@ async def test_a_forged_cursor_is_held_to_the_same_bounds(here: Site) -> None:
     forged: list[tuple[str, str, dict[str, Any]]] = [
         ("/v1/units", "AfterSerial", {"serial_number": "a\u0000b"}),
         ("/v1/entities", "AfterEntity", {"id": 2**63}),
+        ("/v1/product-types", "AfterProductType", {"name": "a\u0000b"}),
         ("/v1/tokens", "AfterToken", {"id": -1}),
         ("/v1/dead-letters", "BeforeDeadLetter", {"id": "x"}),
         ("/v1/dead-letters/strangers", "BeforeStranger", {"last_at": beat["at"], "imei": "\u0000"}),
@@ -141,10 +144,10 @@ async def test_odd_texts_are_harmless_wherever_they_stand(here: Site) -> None:
             await here.get("/v1/units", token, serial=text[:2000]),
             await here.get("/v1/units", token, lifecycle=text[:2000]),
             await here.get("/v1/dead-letters", token, imei=text[:2000]),
-            await here.http.get(
-                "/v1/units/" + "".join(f"%{byte:02X}" for byte in text[:2000].encode()),
-                headers={"Authorization": f"Bearer {token}"},
-            ),
+            await here.get("/v1/units/" + escaped(text), token),
+            await here.put("/v1/product-types/" + escaped(text), token, HOURLY),
+            await here.put("/v1/product-types/Hub2", token, HOURLY | {"reason": text}),
+            await here.put(f"{UNIT}/expected-interval", token, HOURLY | {"reason": text}),
             await here.post(COMMANDS, token, {"kind": "ping", "reason": text}),
             await here.post("/v1/dead-letters/replay", token, {"reason": text, "filter": {"all": True}}),
             await here.post("/v1/dead-letters/discard", token, {"reason": "x", "filter": {"imei": text}}),
@@ -160,6 +163,11 @@ async def test_odd_texts_are_harmless_wherever_they_stand(here: Site) -> None:
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["content-type"].startswith(("application/json", "application/problem+json"))
     assert (await here.get(UNIT, token)).status_code == 200
+
+
+def escaped(text: str) -> str:
+    """Give the beginning of a text as part of an address."""
+    return "".join(f"%{byte:02X}" for byte in text[:2000].encode())
 
 
 async def test_bodies_that_are_no_good_json_are_refused(here: Site) -> None:

@@ -42,6 +42,7 @@ class Rule:
 
 PING = {"kind": "ping", "reason": "matrix"}
 WHY = {"reason": "matrix"}
+EXPECT = {"expected_interval_s": 900, "reason": "matrix"}
 MANY = {"reason": "matrix", "filter": {"all": True}}
 DISMISS = {"decision": "dismiss", "reason": "matrix"}
 NOT_NOW = 409
@@ -88,6 +89,9 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/plans/{plan_id}/undo"): Rule(level=Level.TECHNICAL, success=NOT_NOW, body=WHY),
     ("GET", "/v1/entities"): READ,
     ("POST", "/v1/entities"): Rule(level=Level.FACTORY, everywhere=True, success=201, body={"name": "…"}),
+    ("PUT", "/v1/units/{unit}/expected-interval"): Rule(level=Level.FACTORY, body=EXPECT),
+    ("GET", "/v1/product-types"): READ,
+    ("PUT", "/v1/product-types/{name}"): Rule(level=Level.FACTORY, everywhere=True, body=EXPECT),
     ("GET", "/v1/tokens"): READ,
     ("POST", "/v1/tokens"): Rule(level=Level.OVERVIEW, success=201, body={"name": "another"}),
     ("DELETE", "/v1/tokens/{token_id}"): Rule(level=Level.OVERVIEW, success=204),
@@ -196,14 +200,15 @@ async def _call(
 ) -> int:
     method, path = route
     number = await lose(full, b"%d" % next(names)) if "{number}" in path else 0  # each is decided once
-    where = path.format(**target, number=number, slug="invalid")
+    where = path.format(**target, number=number, name="Hub2", slug="invalid")
     if rule.upload:
         headers = {"Idempotency-Key": f"list-{next(names)}", "Content-Type": "text/csv"}
         return (await full.ask(method, where, token, params=rule.query, headers=headers)).status_code
     if rule.body is None:
         return (await full.ask(method, where, token, params=rule.query)).status_code
     body = rule.body | ({"name": f"n{next(names)}"} if "name" in rule.body else {})
-    return (await full.post(where, token, body)).status_code
+    send = full.put if method == "PUT" else full.post
+    return (await send(where, token, body)).status_code
 
 
 async def test_tokens_belong_to_their_account_unless_one_manages_all(full: Site) -> None:

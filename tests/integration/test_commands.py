@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,10 +25,11 @@ from protocol import codec, signing
 from protocol.identity import Imei
 from protocol.messages import Ack, AckResult, CommandKind, Heartbeat, Mode, Presence, PresenceState
 from protocol.topics import Channel, topic
-from registry import enrolment, lifecycle, units
+from registry import enrolment, lifecycle, product_types, units
 from registry.lifecycle import Lifecycle
 from registry.logins import broker_hash
 from registry.permissions import Level
+from registry.product_types import ProductType
 from registry.units import Unit
 from runtime import clock
 from runtime.errors import Forbidden, Invalid
@@ -206,6 +208,13 @@ class System:
         }
         [verdict] = await self.hears(Ack(**ack))
         return verdict
+
+    async def expects_of_type(self, expected_interval_s: int) -> None:
+        """Let the unit be of a product type of which this is expected."""
+        await self.sql("UPDATE unit SET product_type = 'Hub2'")
+        wanted = ProductType(name="Hub2", expected_interval_s=expected_interval_s)
+        async with self.pool.transaction() as conn:
+            await product_types.expect(conn, wanted, a_deed())
 
     async def sql(self, statement: str, *values: object) -> None:
         async with self.pool.transaction() as conn:
@@ -452,6 +461,20 @@ async def test_what_waits_for_a_silent_unit_is_due_when_the_silence_before_it_en
     assert (await enabled.command(enable)).due_at == (await enabled.command(ping)).due_at
 
 
+@pytest.mark.parametrize(("type_s", "sent"), [(600, 0), (3600, 1)])
+async def test_how_long_a_silent_session_counts_goes_by_the_product_type(
+    enabled: System, type_s: int, sent: int
+) -> None:
+    await enabled.expects_of_type(type_s)
+    hour_ago = clock.now() - timedelta(hours=1)
+    await enabled.sql(
+        "UPDATE unit_status SET contact_at = %s, live_contact_at = %s, presence_at = %s", *[hour_ago] * 3
+    )
+    await enabled.order(ENABLE)
+
+    assert await enabled.dispatcher.step() == sent
+
+
 async def test_two_dispatchers_at_once_have_one_command_in_flight_to_a_unit(enabled: System) -> None:
     """Each would find a command of its own; the intent that both belong to is locked by one of them."""
     await enabled.order(PING)
@@ -689,6 +712,18 @@ async def test_an_ack_without_its_evidence_sends_the_command_again(enabled: Syst
 
     assert await enabled.state(command) is State.QUEUED
     assert (await enabled.events(command))[-1] == "no_evidence"
+
+
+async def test_evidence_is_awaited_for_two_intervals_of_the_product_type(enabled: System) -> None:
+    await enabled.expects_of_type(60)
+    command = await enabled.order(DISABLE)
+    await enabled.dispatcher.step()
+    await enabled.acks(command)
+
+    acked = await enabled.command(command)
+
+    assert acked.acknowledged_at is not None
+    assert acked.due_at - acked.acknowledged_at == timedelta(seconds=120)
 
 
 async def test_acks_for_nothing_for_others_and_again_are_told_apart(enabled: System) -> None:

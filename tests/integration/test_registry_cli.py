@@ -146,6 +146,25 @@ def test_a_unit_goes_its_way(terminal: Terminal) -> None:
     assert terminal.fails("rekey", SERIAL, "--reason", "lost")["error"] == "NoNewerKey"
 
 
+def test_what_is_expected_of_a_product_type(terminal: Terminal) -> None:
+    assert terminal.run("product-types").stdout == "none\n"
+    terminal.ok("enrol", IMEI, SERIAL, "--product-type", "Hub2")
+    hourly = ("product-type", "Hub2", "--expected-interval-s", 3600)
+
+    assert terminal.ok(*hourly, "--reason", "the maker says so") == {
+        "name": "Hub2",
+        "expected_interval_s": 3600,
+    }
+
+    assert terminal.ok("product-types") == [{"name": "Hub2", "expected_interval_s": 3600}]
+    moved = terminal.ok("move", SERIAL, "shipped", "--reason", "to Goma")
+    assert moved["expected_interval_s"] == 3600
+    assert terminal.run(*hourly).exit_code == 2
+    assert terminal.fails(*hourly, "--reason", " ")["field"] == "reason"
+    wrong = terminal.fails("product-type", "Hub2", "--expected-interval-s", 0, "--reason", "x")
+    assert (wrong["error"], wrong["field"]) == ("BadInterval", "expected_interval_s")
+
+
 def test_a_new_generation_of_keys_gives_a_new_password(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from registry import units
 from runtime.settings import Database
 from storage.migrate import FOLDER, migrate
 from storage.pool import open_pool
@@ -92,6 +93,26 @@ async def test_hours_of_before_are_summed_up(released: Database) -> None:
     async with open_pool(released) as pool, pool.transaction() as conn:
         found = await rows(conn, dict, "SELECT hour, battery_v_n, battery_v_sum FROM heartbeat_hourly")
     assert found == [{"hour": HOUR, "battery_v_n": 2, "battery_v_sum": 25.0}]
+
+
+async def test_the_interval_of_every_unit_stays_and_who_had_the_usual_one_follows_its_type(
+    released: Database,
+) -> None:
+    own = UNIT.replace("352099001761481", "352099001761499").replace("HB000001", "HB000002")
+    await run(released, own)
+    await run(released, "UPDATE unit SET product_type = 'Hub2'")
+    await run(released, "UPDATE unit SET expected_interval_s = 900 WHERE id = 2")
+
+    await migrate(released)
+
+    assert await intervals(released) == {1: 14_400, 2: 900}
+    await run(released, "INSERT INTO product_type VALUES ('Hub2', 60)")
+    assert await intervals(released) == {1: 60, 2: 900}
+
+
+async def intervals(database: Database) -> dict[int, int]:
+    async with open_pool(database) as pool, pool.transaction() as conn:
+        return {unit.id: unit.expected_interval_s for unit in await units.page(conn, scope=None)}
 
 
 async def test_what_was_heard_before_stays_heard_and_the_newest_readings_are_found(

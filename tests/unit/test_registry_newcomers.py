@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.identity import Imei, SerialNumber
+from registry.intervals import BadInterval
 from registry.newcomers import (
     Announced,
     BadHeader,
-    BadNumber,
     Newcomer,
     Outcome,
     Verdict,
@@ -46,7 +46,7 @@ def test_empty_optional_cells_mean_the_defaults() -> None:
 
     assert isinstance(line, Announced)
     assert line.newcomer == Newcomer(imei=Imei(GOOD), serial_number=SerialNumber(SERIAL))
-    assert (line.newcomer.entity_id, line.newcomer.expected_interval_s) == (1, 14_400)
+    assert (line.newcomer.entity_id, line.newcomer.expected_interval_s) == (1, None)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
@@ -141,7 +141,7 @@ def test_a_header_that_does_not_name_the_columns_stops_the_file(header: str) -> 
 def test_a_newcomer_s_free_values_are_checked_wherever_it_comes_from() -> None:
     with pytest.raises(BadText):
         Newcomer(imei=an_imei(1), serial_number=a_serial(1), product_type=" ")
-    with pytest.raises(BadNumber):
+    with pytest.raises(BadInterval):
         Newcomer(imei=an_imei(1), serial_number=a_serial(1), expected_interval_s=0)
 
 
