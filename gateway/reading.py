@@ -92,8 +92,9 @@ class Reading(NamedTuple):
         for fault in faults[:PIECES]:
             yield self._piece(unit_id, fault)
         if rest := faults[PIECES:]:
-            detail = f"{len(rest)} more pieces of this message"
-            yield self.lost(unit_id, rest[0].reason, detail, path=rest[0].path)
+            # Without a path, for it is the whole message that is kept: it can be replayed.
+            detail = f"{len(rest)} more pieces of this message, from {rest[0].path} on"
+            yield self.lost(unit_id, rest[0].reason, detail)
 
     def _piece(self, unit_id: int, fault: Fault) -> Loss:
         return Loss(

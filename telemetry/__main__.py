@@ -78,7 +78,7 @@ def list_letters(
 
 @letters.command()
 def show(number: Number, *, as_json: AsJson = False) -> None:
-    """Show one as far as it can be read, and whether it would be taken today."""
+    """Show one as far as it can be read, and whether it could be today."""
     found = transact(lambda conn, deed: autopsy.perform(conn, number, _oldest(deed)), as_json=as_json)
     tell(_told(_opened(found), as_json=as_json), as_json=as_json)
 

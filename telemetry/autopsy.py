@@ -1,4 +1,4 @@
-"""A dead letter laid open: what it says as far as it can be read, and whether it would be taken today."""
+"""A dead letter laid open: what it says as far as it can be read, and whether it could be read today."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from telemetry.dead_letters import DeadLetter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autopsy:
-    """One dead letter, what is in it, and why not: `refusal` is None when it would be taken today.
+    """One dead letter, what is in it, and why not.
 
-    An ack's command is not looked up: only the replay itself can tell. `obstacle` is why it cannot be
-    replayed, whatever it says.
+    `refusal` is None when today it can be read and is of a unit of ours. Whether its numbers are believed,
+    an ack's command is known, and the database takes it, only the replay itself can tell. `obstacle` is
+    why it cannot be replayed, whatever it says.
     """
 
     letter: DeadLetter

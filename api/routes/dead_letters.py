@@ -170,8 +170,8 @@ class OpenedDeadLetter(DeadLetterView):
     """One dead letter with its bytes and what can be read of them; `text` is null where they are not UTF-8.
 
     `document` is the JSON as far as it can be parsed, `complete` when that is all. `findings` are what the
-    rules of today find wrong; `refusal` is null when it would be taken today. `obstacle` says why it cannot
-    be replayed, if it cannot.
+    rules of today find wrong; `refusal` is null when today it can be read and is of a unit of ours: whether
+    its numbers are believed, only the replay tells. `obstacle` says why it cannot be replayed, if it cannot.
     """
 
     base64: str

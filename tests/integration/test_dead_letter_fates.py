@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from gateway import replay
-from gateway.reading import Reading, read
+from gateway.reading import PIECES, Reading, read
 from gateway.replay import Replay
 from gateway.session import Delivery
 from gateway.verdicts import judge
@@ -24,6 +24,7 @@ from runtime.settings import Commands, Database, Keeping
 from storage.pool import Pool
 from storage.sql import value
 from telemetry import dead_letters, fates, heartbeats, status, upkeep
+from telemetry.arrivals import Arrival
 from telemetry.dead_letters import DeadLetter, DeadLetterNotFound, Filter, Loss, Overflow, State
 from telemetry.fates import Decided, DecidedAlready, NothingChosen, NotReplayable
 from telemetry.partitions import Days
@@ -195,6 +196,26 @@ async def test_what_was_known_already_is_a_duplicate_and_counts_once(here: Backe
     assert verdicts == [("replayed", "stored"), ("replayed", "duplicate")]
     assert await here.stands(first) == ("replayed", "duplicate")
     assert len(await here.stored()) == 1
+
+
+async def test_a_message_that_is_kept_whole_beside_its_first_pieces_can_be_replayed(here: Backend) -> None:
+    """A later release may know the mode that this one does not."""
+    await here.enrol(1)
+    entries = b",".join(b'{"seq":%d,"mode":"eco","epoch":0}' % seq for seq in range(1, PIECES + 51))
+    body = b'{"v":1,"boot":1,"seq":999,"mode":"enabled","epoch":0,"backlog":[' + entries + b"]}"
+    content = delivered(body, 1).content(1)
+    assert isinstance(content, Arrival)
+    async with here.pool.transaction() as conn:
+        await dead_letters.keep(conn, content.losses, gateway="g")
+        letters = await dead_letters.page(conn, limit=200)
+
+    [whole] = [letter for letter in letters if letter.is_message]
+
+    assert (len(letters), whole.body) == (PIECES + 1, body)
+    assert whole.detail == f"50 more pieces of this message, from /backlog/{PIECES} on"
+    await here.mark(whole.id)
+    assert await here.replay.step() == 1
+    assert [beat.seq for beat in await here.stored()] == [999]
 
 
 async def test_what_ends_the_same_way_again_is_open_again(here: Backend) -> None:
