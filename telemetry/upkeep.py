@@ -104,8 +104,8 @@ class Upkeep:
     async def serve(self, stop: asyncio.Event) -> None:
         """Make rounds until stopped."""
         while not await pause(stop, EVERY_S):
-            await self._roll_all_up(stop)
             await self._let_dead_letters_go(stop)
+            await self._roll_all_up(stop)
             async with self._unhurried() as conn:
                 kept = await keep(conn, self._settings, now=now())
             if kept.dropped or kept.hours or kept.compressed:
