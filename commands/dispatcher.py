@@ -90,22 +90,27 @@ class Sending:
     contact_at: datetime | None
     """When the unit came, if the command had waited for just that."""
 
+    left_s: float
+    """How much of the command's life was left at the claim, by the database's clock."""
+
     @classmethod
     def of(cls, command: Command, due: DictRow, came: datetime | None) -> Sending:
         """Put together what was claimed and what the claim found out."""
         waited = came is not None and came > command.ordered_at and command.attempt == 1
-        return cls(command, Imei(due["imei"]), due["key_generation"], came if waited else None)
+        left_s = (command.expires_at - due["now"]).total_seconds()
+        return cls(command, Imei(due["imei"]), due["key_generation"], came if waited else None, left_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one look at the queue gave: `found` commands were due, `sendings` of them are ours to send.
 
-    `until` is when the lease is over, in monotonic seconds.
+    `began` is when it was taken, `until` when the lease is over, in monotonic seconds.
     """
 
     found: int
     sendings: Sequence[Sending]
+    began: float
     until: float
 
 
@@ -179,12 +184,13 @@ class Dispatcher:
 
     async def _claim(self) -> Claim:
         """Lease what is due and whose unit is expected to listen; set the rest aside until it speaks."""
-        until = time.monotonic() + self._settings.command_lease_s
+        began = time.monotonic()
+        until = began + self._settings.command_lease_s
         lease = timedelta(seconds=self._settings.command_lease_s)
         async with self._pool.transaction() as conn:
             found = await self._due(conn)
             if not found:
-                return Claim(0, (), until)
+                return Claim(0, (), began, until)
             standing = await self._standing(conn, {due["unit_id"] for due in found})
             book = Docket((Command.from_row(due) for due in found), now=found[0]["now"], actor=self._name)
             sendings = []
@@ -208,7 +214,7 @@ class Dispatcher:
                     sendings.append(Sending.of(claimed, due, unit["contact_at"]))
             await book.write(conn)
         self._pace.spend(len(sendings))
-        return Claim(len(found), sendings, until)
+        return Claim(len(found), sendings, began, until)
 
     async def _due(self, conn: Connection) -> list[DictRow]:
         """Lock what is due; planned anew each time: a plan made while nothing was due reads everything."""
@@ -225,14 +231,15 @@ class Dispatcher:
 
     async def _deliver(self, claim: Claim) -> None:
         """Publish what was claimed, and write down what came of it."""
-        outcomes = await asyncio.gather(*(self._send(sending, claim.until) for sending in claim.sendings))
+        ends = [min(claim.until, claim.began + sending.left_s) for sending in claim.sendings]
+        outcomes = await asyncio.gather(*map(self._send, claim.sendings, ends))
         if claim.sendings:
             await self._settle(claim.sendings, outcomes)
 
     async def _send(self, sending: Sending, until: float) -> Published:
-        """Publish a claimed command, unless the lease is over (`until`, monotonic seconds) or its life is."""
+        """Publish a claimed command, unless its lease or its life is over (`until`, monotonic seconds)."""
         command, imei = sending.command, sending.imei
-        left_s = min(until - time.monotonic(), (command.expires_at - clock.now()).total_seconds())
+        left_s = until - time.monotonic()
         if left_s < 1:
             return Published.FAILED
         try:
@@ -263,9 +270,15 @@ def _ping_last(due: DictRow) -> bool:
 
 
 def _doubted(command: Command, unit: DictRow) -> bool:
-    """Whether something came up since the order for which this unit is not to be switched off now."""
+    """Whether something came up since the order for which this unit is not to be switched off now.
+
+    It is in repair, may be two, or is somebody else's by now.
+    """
+    agreed_at = command.approved_at or command.ordered_at
     return command.mode is Mode.OFFLINE_DISABLED and (
-        unit["in_repair"] or (unit["suspected_clone"] and command.approved_by is None)
+        unit["in_repair"]
+        or (unit["suspected_clone"] and command.approved_by is None)
+        or (unit["assigned_at"] is not None and unit["assigned_at"] > agreed_at)
     )
 
 

@@ -36,8 +36,8 @@ SELECT * FROM unnest(%(ids)s::uuid[], %(unit_ids)s::int[], %(kinds)s::text[], %(
 
 -- :derive
 -- What is wanted of units whose intents are locked, by their commands: the newest wish that was accepted and not given
--- up. An enable is given up by people and units alone; an offline-disable also by time and by any newer wish.
--- Who was to be switched off, and is not any more, is to be on.
+-- up. An enable is given up by people and units alone; an offline-disable also by time and by any newer wish, and who
+-- takes one back takes back all darkness before it. Who was to be switched off, and is not any more, is to be on.
 UPDATE unit_intent i
    SET epoch = greatest(i.epoch, d.given), desired = d.mode, wished_by = d.wished_by, after_s = d.after_s,
        lapsed = d.lapsed, given = d.given, proven = d.proven, floor = d.floor
@@ -53,11 +53,16 @@ UPDATE unit_intent i
           LEFT JOIN LATERAL (
                 SELECT c.mode, c.ordered_by, c.after_s, c.state = 'expired' AS lapsed FROM command c
                  WHERE c.unit_id = u.unit_id AND c.epoch > 0
-                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock') AND c.epoch = g.given
+                   AND CASE WHEN c.state = 'refused' THEN c.refusal IN ('stale_epoch', 'bad_unit_clock')
+                                 AND (c.mode = 'enabled' OR c.epoch = g.given)
                                  AND NOT EXISTS (SELECT FROM command x  -- what was to carry it on
-                                                  WHERE x.unit_id = c.unit_id AND x.mode IS NOT NULL
+                                                  WHERE x.unit_id = c.unit_id AND x.mode = c.mode
                                                     AND x.ordered_at > c.ordered_at AND x.state = 'cancelled')
                             WHEN c.mode = 'enabled' THEN c.state <> 'cancelled'
                             ELSE c.finished_at IS NULL OR c.state = 'confirmed' END
+                   AND NOT (c.mode = 'offline_disabled'
+                            AND EXISTS (SELECT FROM command x  -- darkness that was taken back
+                                         WHERE x.unit_id = c.unit_id AND x.mode = 'offline_disabled'
+                                           AND x.epoch > c.epoch AND x.state = 'cancelled'))
                  ORDER BY c.epoch DESC LIMIT 1) n ON true) d
  WHERE d.unit_id = i.unit_id;

@@ -183,8 +183,10 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     stand, command = await _stand_of(conn, command_id, actor=deed.by.email)
     if command.state is not State.AWAITING_APPROVAL:
         raise NothingToApprove(f"This command is {command.state}.", state=str(command.state))
+    if command.expires_at <= stand.book.now:
+        raise NothingToApprove("This command has expired.", state=str(State.EXPIRED))
     by_intent = command.origin is Origin.INTENT  # this time nobody ordered it: the first person is the second
-    if command.ordered_by == deed.by.email and not by_intent:
+    if command.ordered_by == deed.by.email and (stand.suspected_clone or not by_intent):
         raise SecondPersonNeeded("Who ordered a command cannot approve it: somebody else must.")
     wish = command.wish
     policy.check_unit(wish, unit)
@@ -253,9 +255,14 @@ class _Stand:
     book: Docket
 
     @property
+    def living(self) -> list[Command]:
+        """The open commands whose life is not over; nobody may have ended the others yet."""
+        return [command for command in self.book.all() if command.expires_at > self.book.now]
+
+    @property
     def wished(self) -> Command | None:
         """The open mode command that counts."""
-        return next((command for command in self.book.all() if command.wishes), None)
+        return next((command for command in self.living if command.wishes), None)
 
     @property
     def pending(self) -> Mode | None:
@@ -292,10 +299,10 @@ async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[
 
 async def _carried_out(conn: Connection, stand: _Stand, wish: Wish) -> Command | None:
     """Give the command that carries this wish out: one under way, or the one by which it holds."""
-    under_way = [command for command in stand.book.all() if command.wish == wish]
+    under_way = [command for command in stand.living if command.wish == wish]
     if under_way:
         return max(under_way, key=lambda command: command.wishes)
-    others = any(command.mode for command in stand.book.all())
+    others = any(command.mode for command in stand.living)
     known = stand.intent.floor <= stand.heard_epoch <= stand.intent.epoch
     if others or stand.reported is not wish.mode or not known:
         return None

@@ -131,9 +131,10 @@ async def _adopt(conn: Connection, words: Iterable[Word], intents: Mapping[int, 
 
 
 async def _fitness(conn: Connection, findings: Iterable[Finding]) -> tuple[set[int], set[int]]:
-    """Give the units to which nothing is sent by itself, and those that may be two.
+    """Give the units to which nothing is sent by itself, and those of which a person must see them first.
 
-    Nothing is sent to who is gone, and nothing dark to who is in repair.
+    Nothing is sent to who is gone, and nothing dark to who is in repair. Who may be two, or is somebody
+    else's by now, is not switched off by itself.
     """
     told = await rows(conn, dict, SQL.fitness, unit_ids=int4s([finding.unit_id for finding in findings]))
     lives = {row["id"]: Lifecycle(row["lifecycle"]) for row in told}
@@ -143,7 +144,7 @@ async def _fitness(conn: Connection, findings: Iterable[Finding]) -> tuple[set[i
         if lives[finding.unit_id] is Lifecycle.TERMINATED
         or (lives[finding.unit_id] is Lifecycle.IN_REPAIR_SYSTEM and finding.desired is not Mode.ENABLED)
     }
-    return unfit, {row["id"] for row in told if row["suspected_clone"]}
+    return unfit, {row["id"] for row in told if row["suspected_clone"] or row["moved"]}
 
 
 async def _answer(

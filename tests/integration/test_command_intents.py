@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -508,6 +509,120 @@ async def test_what_came_up_since_the_order_keeps_a_disable_back(enabled: System
     assert await enabled.dispatcher.step() == 0
 
     assert await enabled.state(command) is State.QUEUED
+
+
+async def test_who_takes_a_disable_back_takes_back_all_darkness_before_it(disabled: System) -> None:
+    """Whether it was sent again by itself or ordered: an older one that was proven must not come back."""
+    await disabled.reports(Mode.ENABLED, 1)
+    await disabled.cancel(await again(disabled))
+
+    await disabled.reports(Mode.ENABLED, 1)
+
+    assert await disabled.open_command() is None
+    ordered = await disabled.order(DISABLE)
+    await disabled.obeys(ordered)
+    assert (await disabled.standing()).enable_status == "offline_disabled"
+
+
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+async def test_a_disable_that_comes_to_nothing_ends_no_enable_that_was_refused(
+    disabled: System, end: str
+) -> None:
+    """The unit claimed a higher epoch until nothing was sent any more, and is on all the same."""
+    refused = await disabled.order(ENABLE)
+    for epoch in range(9, 60, 10):
+        await disabled.makes_due(refused)
+        await disabled.dispatcher.step()
+        await disabled.acks(
+            refused, result=AckResult.REFUSED, reason="stale_epoch", epoch=epoch, mode=Mode.ENABLED
+        )
+        if (renewed := await disabled.open_command()) is None:
+            break
+        refused = renewed
+    await disabled.reports(Mode.ENABLED, 1)
+    disable = await disabled.order(DISABLE)
+
+    await (disabled.cancel(disable) if end == "cancelled" else disabled.expires(disable))
+    await disabled.reports(Mode.ENABLED, 1)
+
+    found = await disabled.open_command()
+    assert found is None or found.mode is Mode.ENABLED
+
+
+async def test_what_is_sent_again_to_a_suspected_clone_is_approved_by_somebody_else(disabled: System) -> None:
+    await disabled.may_be_two()
+    await disabled.reports(Mode.ENABLED, 1)
+    waits = await again(disabled)
+
+    with pytest.raises(SecondPersonNeeded):
+        await disabled.approve(waits)
+
+    assert (await disabled.approve(waits, email=OTHER)).state is State.QUEUED
+
+
+async def test_nothing_whose_life_is_over_is_approved_or_given_for_an_order(enabled: System) -> None:
+    """Though no gateway was there to end it."""
+    over = await enabled.order(DISABLE)
+    await enabled.sql("UPDATE command SET ordered_at = now() - interval '4 d', expires_at = now()")
+
+    anew = await enabled.order(DISABLE)
+
+    assert (anew.id != over.id, anew.state) == (True, State.QUEUED)
+    await enabled.cancel(anew)
+    await enabled.may_be_two()
+    waits = await enabled.order(DISABLE)
+    await enabled.sql(
+        "UPDATE command SET ordered_at = now() - interval '4 d', expires_at = now() WHERE id = %s", waits.id
+    )
+    with pytest.raises(NothingToApprove):
+        await enabled.approve(waits, email=OTHER)
+
+
+async def test_who_has_become_somebody_else_s_is_not_switched_off_for_the_one_before(enabled: System) -> None:
+    command = await enabled.order(DISABLE)
+    await reassigned(enabled)
+
+    assert await enabled.dispatcher.step() == 0
+
+    assert await enabled.state(command) is State.QUEUED
+    assert (await enabled.cancel(command)).state is State.CANCELLED
+    await enabled.obeys(await enabled.order(DISABLE))
+
+
+async def test_who_has_become_somebody_else_s_is_switched_off_again_only_with_approval(
+    disabled: System,
+) -> None:
+    await reassigned(disabled)
+
+    await disabled.reports(Mode.ENABLED, 1)
+
+    waits = await again(disabled)
+    assert waits.state is State.AWAITING_APPROVAL
+    approved = await disabled.approve(waits)
+    await disabled.obeys(approved)
+    await disabled.reports(Mode.ENABLED, approved.epoch)
+    assert (await again(disabled)).state is State.QUEUED
+
+
+async def reassigned(system: System) -> None:
+    """Let the unit be held by another entity from now on; the name of it does not matter here."""
+    await system.sql("UPDATE unit_entity SET ended_at = now()")
+    await system.sql(
+        "INSERT INTO unit_entity (unit_id, entity_id, started_at) SELECT id, entity_id, now() FROM unit"
+    )
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-40), timedelta(days=40)])
+async def test_a_gateway_s_clock_has_no_part_in_whether_a_command_leaves(
+    enabled: System, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    command = await enabled.order(DISABLE)
+    monkeypatch.setattr("commands.dispatcher.clock.now", lambda: datetime.now(UTC) + ahead)
+
+    assert await enabled.dispatcher.step() == 1
+
+    assert len(enabled.publisher.sent) == 1
+    assert await enabled.state(command) is State.SENT
 
 
 async def test_a_repeated_enable_overrules_what_waits_for_approval(enabled: System) -> None:

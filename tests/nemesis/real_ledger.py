@@ -151,7 +151,7 @@ class RealLedger:
         """Write down what the broker said to the newest attempt, or to the one before."""
         command = await self._command(place)
         attempted = replace(command, attempt=command.attempt - late)
-        sending = Sending(attempted, self.unit.imei, 1, None)
+        sending = Sending(attempted, self.unit.imei, 1, None, HOUR_S)
         await self.dispatcher._settle([sending], [Published(outcome)])  # noqa: SLF001 - likewise
         return "done"
 

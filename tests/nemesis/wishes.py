@@ -73,12 +73,21 @@ class Model:
 
     @property
     def wanted(self) -> Told | None:
-        """The newest wish that nobody gave up: an enable only people and units give up, an off time too."""
+        """The newest wish that nobody gave up: an enable only people and units give up, an off time too.
+
+        Who takes an off back takes back all before it.
+        """
         given = [one for one in self._of_mode() if one.epoch]
         for one in sorted(given, key=lambda one: -one.epoch):
             newest = one.epoch == max(other.epoch for other in given)
+            if one.mode == OFF and any(
+                other.mode == OFF and other.epoch > one.epoch and other.state == "cancelled"
+                for other in given
+            ):
+                continue
             if one.state == "refused":
-                if one.refusal in NO_END and newest and not self._taken_back_since(one):
+                carried_on = one.refusal in NO_END and (newest or one.mode == ON)
+                if carried_on and not self._taken_back_since(one):
                     return one
             elif one.open or one.state == "confirmed" or (one.mode == ON and one.state != "cancelled"):
                 return one
@@ -230,7 +239,8 @@ class Model:
 
     def _taken_back_since(self, one: Told) -> bool:
         [place] = [place for place, other in enumerate(self.commands) if other is one]
-        return any(later.mode and later.state == "cancelled" for later in self.commands[place + 1 :])
+        later = self.commands[place + 1 :]
+        return any(other.mode == one.mode and other.state == "cancelled" for other in later)
 
     def _of_mode(self) -> list[Told]:
         return [one for one in self.commands if one.mode]
