@@ -13,6 +13,10 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO heliograph_app;
     -- Histories are written once: nobody who breaks into the application can rewrite them.
     REVOKE UPDATE ON audit, lifecycle_change, command_event, heartbeat FROM heliograph_app;
+    IF to_regclass('unit_entity') IS NOT NULL THEN
+        REVOKE UPDATE ON unit_entity FROM heliograph_app;
+        GRANT UPDATE (ended_at) ON unit_entity TO heliograph_app;
+    END IF;
     REVOKE INSERT, UPDATE ON schema_migration, schema_engine FROM heliograph_app;
     GRANT EXECUTE ON FUNCTION ensure_heartbeat_day TO heliograph_app;
     IF to_regclass('unit_past') IS NOT NULL THEN
@@ -30,6 +34,9 @@ BEGIN
     -- The sums of hours are read through their view and written by functions alone.
     IF to_regclass('heartbeat_hour') IS NOT NULL THEN
         REVOKE ALL ON heartbeat_hour, heartbeat_touched, heartbeat_summing FROM heliograph_app;
+    END IF;
+    IF to_regclass('heartbeat_dropped') IS NOT NULL THEN
+        REVOKE ALL ON heartbeat_dropped FROM heliograph_app;
     END IF;
     -- Partitions are reached through their parent alone.
     FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'heartbeat'::regclass LOOP

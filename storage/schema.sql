@@ -809,6 +809,8 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN;
     END IF;
+    since := least(since, now() - INTERVAL '60 days');
+    hours_since := least(hours_since, now() - INTERVAL '60 days');
     DELETE FROM heartbeat_hour
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_hour WHERE hour < hours_since LIMIT 1000000));
     GET DIAGNOSTICS hours = ROW_COUNT;

@@ -14,14 +14,14 @@ from datetime import datetime
 from protocol import messages
 from protocol.reasons import Reason
 from storage.sql import Connection
-from telemetry import alerts, counters, doubts, heartbeats, lives, partitions, sequence, status
+from telemetry import alerts, counters, doubts, heartbeats, lives, partitions, sequence
 from telemetry.alerts import Finding, Kind
 from telemetry.arrivals import ORDERED, Arrival
 from telemetry.counters import SEQ_LEAP, Counters, line
 from telemetry.course import Beginning, Course, Known, Refusal
 from telemetry.heartbeats import Heartbeat
 from telemetry.lives import UNCOUNTED, Ordinals
-from telemetry.status import Standing
+from telemetry.status import Run, Standing
 
 Said = Sequence[Sequence[Heartbeat]]
 """The heartbeats of each arrival, a message's own first."""
@@ -77,10 +77,13 @@ async def judge(
 
 async def begin(
     conn: Connection, beginnings: Sequence[Beginning], standings: Mapping[int, Standing], *, now: datetime
-) -> None:
-    """Begin later lives; what showed them counts as heard in them, and is stored unless it was."""
+) -> list[Run]:
+    """Begin later lives; what showed them counts as heard in them, and is stored unless it was.
+
+    Gives the runs that the units then have, for who does not go on to hear of them in those lives.
+    """
     if not beginnings:
-        return
+        return []
     await lives.begin_anew(conn, [beginning.life for beginning in beginnings], now=now)
     shown = [
         held._replace(beat=held.beat._replace(life=beginning.ordinal))
@@ -88,13 +91,13 @@ async def begin(
         for held in beginning.shown_by
     ]
     if not shown:
-        return
+        return []
     heard = await sequence.hear(conn, standings, [held.beat for held in shown])
-    await status.run(conn, heard.ended)
     if unstored := [held.beat for held in shown if not held.stored]:
         # Nobody made room for them when they came: they were not to be stored then.
         await partitions.ensure(conn, [beat.at for beat in unstored])
         await heartbeats.append(conn, unstored)
+    return heard.ended
 
 
 def _odd(said: Said, standings: Mapping[int, Standing]) -> set[int]:

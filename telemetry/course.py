@@ -135,6 +135,8 @@ class Course:
             begun=self.lives,
         )
         self._later[last.life] = self.lives
+        for held in shown_by[:-1]:  # what comes next is measured by them
+            self.counters.take(self.lives, held.beat.boot, held.beat.seq)
         self.beginnings.append(Beginning(life, self.lives, shown_by[:-1]))
         self.doubt = settled(self.doubt, (self.lives, last.boot, last.seq))
 

@@ -44,7 +44,7 @@ async def lost(conn: Connection, unit: Unit, deed: Deed) -> Began:
     if ordinal > lives.MOST:
         raise LivesExhausted(f"{unit.serial_number} has had {lives.MOST} lives.", limit=lives.MOST)
     beginning = Beginning(Life(unit.id, before.life), ordinal, await _held(conn, standing, now=deed.now))
-    await continuity.begin(conn, [beginning], standings, now=deed.now)
+    await status.run(conn, await continuity.begin(conn, [beginning], standings, now=deed.now))
     told = {"life": before.life, "begun": ordinal}
     await alerts.raise_all(
         conn, [Finding(unit.id, Kind.MEMORY_LOST, told | {"said_by": deed.by.email})], now=deed.now

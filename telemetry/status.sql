@@ -59,7 +59,7 @@ UPDATE unit_status s
 -- :presence
 -- The newest presence of each unit.
 UPDATE unit_status s
-   SET presence = new.state, presence_at = new.at,
+   SET presence = new.state, presence_at = least(new.at, now()),
        presence_life = new.life, presence_boot = new.boot, presence_conn = new.conn,
        presence_fields = new.fields,
        live_online_at = CASE WHEN new.online

@@ -4,8 +4,9 @@
 CREATE INDEX heartbeat_hour_by_time ON heartbeat_hour USING brin (hour) WITH (pages_per_range = 16, autosummarize = on);
 
 -- Let go of what is older than it is kept for, and tell how many days of heartbeats and rows of hours went: at most a
--- million of these at once, and nothing while another process does the same or sums up. A day that is not summed up
--- yet, or has notes, waits for that. Compression is the other engine's.
+-- million of these at once, and nothing while another process does the same or sums up. Nobody who calls it can have
+-- less kept than the settings admit. A day that is not summed up yet, or has notes, waits for that. Compression is the
+-- other engine's.
 CREATE OR REPLACE FUNCTION keep_heartbeats(since timestamptz, hours_since timestamptz, compress_before timestamptz,
                                            OUT dropped bigint, OUT hours bigint, OUT compressed bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -19,6 +20,8 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN;
     END IF;
+    since := least(since, now() - INTERVAL '60 days');
+    hours_since := least(hours_since, now() - INTERVAL '60 days');
     DELETE FROM heartbeat_hour
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM heartbeat_hour WHERE hour < hours_since LIMIT 1000000));
     GET DIAGNOSTICS hours = ROW_COUNT;

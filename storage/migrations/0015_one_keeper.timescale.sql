@@ -1,14 +1,23 @@
 -- Letting go is for one gateway at a time; and hours are summed up as far back as heartbeats are kept.
 
+-- Before which moment heartbeats were let go of, one row: hours from before are never summed up again.
+CREATE TABLE heartbeat_dropped (
+    single bool PRIMARY KEY DEFAULT true CONSTRAINT heartbeat_dropped_is_one_row CHECK (single),
+    before timestamptz NOT NULL
+);
+INSERT INTO heartbeat_dropped (before)
+SELECT coalesce(min(range_start), '-infinity') FROM timescaledb_information.chunks WHERE hypertable_name = 'heartbeat';
+
 -- Let go of what is older than it is kept for, compress what no late heartbeat can reach any more,
 -- and tell how many chunks of heartbeats and of hours went and how many were compressed; nothing while another
--- process does the same. What a dead letter brings that is taken in late stands anywhere among what is kept, so the
--- refresh looks back as far, and no further: it would sum up anew what is gone.
+-- process does the same. Nobody who calls it can have less kept than the settings admit. What a dead letter brings
+-- that is taken in late stands anywhere among what is kept, so the refresh looks back as far, and no further: it would
+-- sum up anew what is gone.
 CREATE OR REPLACE FUNCTION keep_heartbeats(since timestamptz, hours_since timestamptz, compress_before timestamptz,
                                            OUT dropped bigint, OUT hours bigint, OUT compressed bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    reach text := date_trunc('day', now() - since)::text;
+    reach text;
 BEGIN
     dropped := 0;
     hours := 0;
@@ -16,9 +25,14 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN;
     END IF;
+    since := least(since, now() - INTERVAL '60 days');
+    hours_since := least(hours_since, now() - INTERVAL '60 days');
+    UPDATE heartbeat_dropped SET before = greatest(before, since);
+    SELECT date_trunc('hour', now() - before)::text INTO reach FROM heartbeat_dropped;
     PERFORM alter_job(job_id, config => jsonb_set(config, '{start_offset}', to_jsonb(reach)))
        FROM timescaledb_information.jobs
-      WHERE proc_name = 'policy_refresh_continuous_aggregate' AND config->>'start_offset' <> reach;
+      WHERE proc_name = 'policy_refresh_continuous_aggregate' AND hypertable_name = 'heartbeat_hourly'
+        AND config->>'start_offset' <> reach;
     SELECT count(*) INTO dropped FROM drop_chunks('heartbeat', older_than => since);
     SELECT count(*) INTO hours FROM drop_chunks('heartbeat_hourly', older_than => hours_since);
     -- One chunk at a time: a week of a large fleet takes minutes, and the next round is near.

@@ -21,7 +21,9 @@ OWNERS: Mapping[str, set[str]] = {
     },
     "commands": {"unit_intent", "command", "command_event", "drift", "command_plan", "plan_unit"},
 }  # fmt: skip
-WRITTEN_BY_FUNCTIONS = {"heartbeat_hour", "heartbeat_touched", "heartbeat_summing", "unit_past"}
+WRITTEN_BY_FUNCTIONS = {
+    "heartbeat_hour", "heartbeat_touched", "heartbeat_summing", "heartbeat_dropped", "unit_past"
+}  # fmt: skip
 """Functions of the schema keep them, and the application does not write them."""
 
 OF_THE_MIGRATOR = {"storage/schema.sql", "storage/grants.sql"}

@@ -365,6 +365,23 @@ async def test_what_was_held_back_may_be_as_deep_as_any_message(pool: Pool, dept
     assert await stored(pool) == [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 1, 2), (2, 1, 3)]
 
 
+async def test_a_lost_memory_is_noticed_by_any_numbers_and_leaves_the_newest_run_alone(pool: Pool) -> None:
+    """The first number of a boot is measured from 0, but for what was heard of it before the life began."""
+    for seq in (900_000, 1_500_000):
+        await take(pool, told(3, seq))
+    for seq in (900_000, 1_800_000):
+        await take(pool, told(1, seq, life=8))
+    await each(pool, told(3, 1_500_001), told(3, 1_500_002), minute=1)
+
+    recorded = await take(pool, told(3, 1_500_003), told(1, 1_800_001, life=8), minute=2)
+
+    assert recorded.verdicts == [STORED, STORED]
+    assert recorded.raised == {Kind.MEMORY_LOST: 1}
+    assert await newest(pool) == (3, 3, 1_500_003)
+    assert (await take(pool, told(3, 1_500_010), minute=3)).verdicts == [STORED]
+    assert (await take(pool, told(3, 1_500_003), minute=4)).verdicts == [DUPLICATE]
+
+
 async def test_a_memory_that_is_lost_twice_within_one_batch_is_too(pool: Pool) -> None:
     await take(pool, beat(9, 1))
     once = [told(3, seq, 12.0) for seq in (1, 2, 3)]

@@ -274,6 +274,36 @@ async def test_nothing_goes_by_a_gateway_s_clock_that_is_ahead(pool: Pool, datab
         assert await value(conn, "SELECT count(*) FROM heartbeat") == 2
 
 
+@pytest.mark.parametrize("later", [Keeping(), Keeping(keep_heartbeats_days=60)])
+async def test_hours_outlive_their_heartbeats_whatever_is_kept_later(
+    pool: Pool, database: Database, later: Keeping
+) -> None:
+    """More days than before, or as many by a gateway's clock that is behind."""
+    old = [HOUR - timedelta(days=days) for days in (300, 200, 100)]
+    await store(pool, [*(beat(seq, at) for seq, at in enumerate(old, 1)), beat(9, HOUR)])
+    await keep(pool, Keeping())
+    await roll_up(pool, database)
+    assert (await keep(pool, Keeping(keep_heartbeats_days=60))).dropped == 3
+
+    await keep(pool, later, now=NOW - timedelta(days=365))
+    await roll_up(pool, database)
+
+    assert [row[0] for row in await hours(pool)] == [*old, HOUR]
+
+
+async def test_nobody_has_less_kept_than_the_settings_admit(pool: Pool, database: Database) -> None:
+    await store(pool, [beat(1, HOUR - timedelta(days=50)), beat(2, HOUR)])
+    await keep(pool, Keeping())
+    await roll_up(pool, database)
+
+    async with pool.transaction() as conn:
+        await conn.execute("SELECT keep_heartbeats('infinity', 'infinity', '-infinity')")
+
+    assert len(await hours(pool)) == 2
+    async with pool.transaction() as conn:
+        assert await value(conn, "SELECT count(*) FROM heartbeat") == 2
+
+
 async def test_of_two_that_let_go_at_once_one_does_it(pool: Pool, database: Database) -> None:
     """The other would look for what is gone when it gets there, and end its gateway."""
     await store(pool, [beat(1, HOUR - timedelta(days=100)), beat(2, HOUR)])
