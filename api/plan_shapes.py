@@ -77,7 +77,9 @@ class NewListPlan(Shape):
         int, Field(description="0 = off now; from 86400 = off after so long without contact.")
     ] = 0
     reason: Reason
-    rate_per_s: Annotated[float | None, Field(description="Commands per second.")] = None
+    rate_per_s: Annotated[
+        float | None, Field(ge=waves.RATE_MIN_PER_S, description="Commands per second; from one an hour.")
+    ] = None
     waves_pct: Annotated[
         list[float] | None,
         Field(max_length=waves.WAVES_MAX, description="Shares that add up; the last is 100."),

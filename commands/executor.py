@@ -2,7 +2,8 @@
 
 A step is one transaction that holds its plan: it orders what rate, waves, gate and daily cap admit
 now, writes down what became of each unit, and tells when the next is due. So two executors never
-order the same unit for the same plan, and one that dies in a step has not taken it.
+order the same unit for the same plan, and one that dies in a step has not taken it. A plan whose step
+fails stops itself alone: neither other plans nor the gateway, which takes in heartbeats beside it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ from commands.plans import Plan, State
 from commands.selection import Exclusion
 from commands.states import State as Command
 from commands.waves import Abort, Done, Go, Hold, Progress, Wait
+from registry import wording
+from registry.audit import Deed
+from registry.permissions import Caller, Level
+from runtime.errors import Unavailable
 from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Commands, Plans
 from storage.arrays import int4s, texts, uuids
+from storage.errors import NotMigrated
 from storage.pool import Pool
 from storage.sql import Connection, execute, load, row, tuples, value
 
@@ -40,6 +46,12 @@ REST_S = 2.0
 
 REST_FACTOR = 20
 """And as much later as the look took, so many times: counting what a large plan has come to is not free."""
+
+PUT_OFF_S = 60.0
+"""A plan that enables and whose step failed is tried again so much later."""
+
+BY = Caller(account_id=None, email="heliograph", level=Level.SYSTEM, scope=None, origin="gateway")
+"""Who pauses a plan whose step failed, as the audit tells it."""
 
 ORDERS = Counter("heliograph_plan_orders_total", "commands that plans have ordered", ["mode"])
 ABORTS = Counter("heliograph_plan_aborts_total", "plans that were given up because too many commands failed")
@@ -67,14 +79,36 @@ class Executor:
 
     async def step(self) -> bool:
         """Take the next step of a plan that is due, those that enable first; tell whether there was one."""
-        async with self._pool.transaction() as conn:
-            plan = await row(conn, Plan.from_row, SQL.claim)
+        plan: Plan | None = None
+        try:
+            async with self._pool.transaction() as conn:
+                plan = await row(conn, Plan.from_row, SQL.claim)
+                if plan is None:
+                    return False
+                moved = await self._advance(conn, plan)
+                await plans.write(conn, moved)
+        except (Unavailable, NotMigrated):
+            raise
+        except Exception as error:
             if plan is None:
-                return False
-            moved = await self._advance(conn, plan)
-            await plans.write(conn, moved)
+                raise
+            log.exception("plan_failed", plan=str(plan.id))
+            await self._set_aside(plan.id, error)
+            return True
         _tell(plan, moved)
         return True
+
+    async def _set_aside(self, plan_id: UUID, error: Exception) -> None:
+        """Pause a plan whose step failed, until a person resumes it; one that enables is only put off."""
+        async with self._pool.transaction() as conn:
+            plan = await plans.lock(conn, plan_id, None)
+            if plan.state is not State.RUNNING:
+                return  # somebody was faster
+            if plan.wish.disables:
+                await plans.pause(conn, plan_id, Deed(by=BY, now=plan.read_at, reason=_reason(error)))
+            else:
+                later = plan.read_at + timedelta(seconds=PUT_OFF_S)
+                await plans.write(conn, replace(plan, next_at=later))
 
     async def _advance(self, conn: Connection, plan: Plan) -> Plan:
         """Do what may be done now, and give the plan as it then stands."""
@@ -164,6 +198,12 @@ def _next_turn(plan: Plan) -> datetime:
     """Give when the rate next admits a batch worth a transaction, or one command where it is that low."""
     rate = plan.terms.rate_per_s
     return plan.metered_at + timedelta(seconds=max(1 / rate, min(BATCH / rate, POLL_S)))
+
+
+def _reason(error: Exception) -> str:
+    """Name an error, as a reason that the audit takes."""
+    told = "".join(char if char.isprintable() else " " for char in f"{type(error).__name__}: {error}")
+    return wording.reason(f"Its step failed: {told}"[: wording.REASON_LIMIT])
 
 
 def _tell(before: Plan, after: Plan) -> None:

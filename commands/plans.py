@@ -20,7 +20,7 @@ from commands import policy
 from commands.ledger import SecondPersonNeeded
 from commands.policy import Wish
 from commands.selection import Exclusion, wish_of
-from commands.waves import Hold, Terms
+from commands.waves import RATE_KEPT_PER_S, Hold, Terms
 from protocol.messages import Mode
 from registry import audit
 from registry.audit import Deed
@@ -146,14 +146,17 @@ class Plan:
 
     @classmethod
     def from_row(cls, found: DictRow) -> Plan:
-        """Build from a row of `command_plan`; what was not executed in time is expired."""
+        """Build from a row of `command_plan`; what was not executed in time is expired.
+
+        Rates had no lower bound once: what is slower than one command a day goes as fast as that.
+        """
         waits_for = found["waits_for"]
         made = {
             "state": State(found["state"]),
             "wish": wish_of(Mode(found["mode"]), found["after_s"]),
             "scope": unlisted(found["scope"]),
             "terms": Terms(
-                rate_per_s=found["rate_per_s"],
+                rate_per_s=max(found["rate_per_s"], RATE_KEPT_PER_S),
                 waves_pct=tuple(found["waves_pct"]),
                 gate_pct=found["gate_pct"],
                 abort_pct=found["abort_pct"],
@@ -190,6 +193,7 @@ async def begin(conn: Connection, draft: Draft, told: dict[str, Any], deed: Deed
     """Make a plan whose units are about to be found; needs the level that its wish needs, and a reason."""
     deed.by.require(policy.needed_level(draft.wish))
     deed.require_reason()
+    draft.terms.require_brisk()
     if not draft.wish.disables:
         draft.terms.require_unheld()
     plan_id = uuid7()

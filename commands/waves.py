@@ -17,6 +17,12 @@ from commands.policy import WishMakesNoSense
 
 WHOLE_PCT = 100.0
 RATE_MAX_PER_S = 100_000.0
+RATE_MIN_PER_S = 1 / 3_600
+"""One command an hour."""
+
+RATE_KEPT_PER_S = 1 / 86_400
+"""One command a day: plans of older releases may be so slow. Slower, and the next turn is past all dates."""
+
 WAVES_MAX = 20
 BURST_S = 1.0
 """A plan that could not go on for a while makes up for so many seconds of its rate, and no more."""
@@ -49,11 +55,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the field."""
-        if not 0 < self.rate_per_s <= RATE_MAX_PER_S:
-            raise WishMakesNoSense(
-                f"rate_per_s is above 0 and at most {RATE_MAX_PER_S:g} commands per second.",
-                field="rate_per_s",
-            )
+        self._require_rate(RATE_KEPT_PER_S)
         steps = (0.0, *self.waves_pct)
         rising = all(before < after for before, after in pairwise(steps))
         if not rising or steps[-1] != WHOLE_PCT or len(self.waves_pct) > WAVES_MAX:
@@ -67,6 +69,10 @@ class Terms:
         if self.abort_sample < 1:
             raise WishMakesNoSense("abort_sample is 1 or more.", field="abort_sample")
 
+    def require_brisk(self) -> None:
+        """Raise `WishMakesNoSense` where this is too slow for a new plan."""
+        self._require_rate(RATE_MIN_PER_S)
+
     def changed(self, **given: Any) -> Terms:
         """Give the same terms but for what is given."""
         return replace(self, **given)
@@ -78,6 +84,13 @@ class Terms:
                 raise WishMakesNoSense(
                     f"{field} goes with offline_disabled only: nothing holds an enable back.", field=field
                 )
+
+    def _require_rate(self, least: float) -> None:
+        if not least <= self.rate_per_s <= RATE_MAX_PER_S:
+            raise WishMakesNoSense(
+                f"rate_per_s is from 1/3600 (one command an hour) to {RATE_MAX_PER_S:g} commands per second.",
+                field="rate_per_s",
+            )
 
 
 FREE = Terms()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from commands import dry_run, ledger, plans
+from commands import bulk, dry_run, ledger, plans
+from commands.bulk import Mandate
 from commands.dry_run import PlanTooLarge
 from commands.ledger import SecondPersonNeeded
 from commands.plans import (
     MOVES,
     NothingToUndo,
+    Plan,
     PlanElsewhere,
     PlanEmpty,
     PlanExpired,
@@ -22,13 +26,14 @@ from commands.plans import (
     PlanNotFound,
     State,
 )
-from commands.policy import WishMakesNoSense
+from commands.policy import Wish, WishMakesNoSense
 from commands.selection import Exclusion, Filter, Listing, Matching, Reversal
 from commands.waves import Hold, Terms
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level, LevelTooLow
 from runtime import clock
 from runtime.settings import Commands, Database, Plans
+from storage.errors import DatabaseUnavailable, NotMigrated
 from telemetry import alerts
 from telemetry.alerts import Finding, Kind
 from tests.builders import a_deed, a_serial, an_imei
@@ -415,6 +420,110 @@ async def test_the_rate_bounds_what_a_step_orders(fleet: PlanFleet) -> None:
 
     assert (await fleet.plan(plan)).ordered == 4
     assert (await fleet.plan(plan)).next_at > (await fleet.plan(plan)).read_at
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e-11, 1e-5])
+async def test_a_plan_that_was_kept_with_next_to_no_rate_goes_on(fleet: PlanFleet, rate: float) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.sql("UPDATE command_plan SET rate_per_s = %s", rate)
+    executor = fleet.executor()
+
+    await executor.step()
+    waiting = await fleet.plan(plan)
+    await fleet.sql("UPDATE command_plan SET next_at = now(), metered_at = now() - interval '9 d'")
+    await executor.step()
+
+    assert waiting.waits_for is Hold.RATE
+    assert waiting.next_at <= waiting.read_at + timedelta(days=2)
+    assert (await fleet.plan(plan)).ordered == 1
+
+
+async def test_a_plan_slower_than_one_command_an_hour_cannot_be_made(fleet: PlanFleet) -> None:
+    with pytest.raises(WishMakesNoSense):
+        await fleet.draft(terms=Terms(rate_per_s=1 / 3601))
+
+
+@pytest.mark.parametrize(
+    ("wish", "state", "told"),
+    [
+        (DISABLE, State.PAUSED, "pause_plan: Its step failed: ArithmeticError: too small to count"),
+        (ENABLE, State.RUNNING, None),
+    ],
+)
+async def test_a_plan_whose_step_fails_stops_itself_alone(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch, wish: Wish, state: State, told: str | None
+) -> None:
+    """One that enables is tried again: nothing but a person stops it."""
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id = 1")
+    plan = await fleet.listing([an_imei(1), an_imei(2)], wish)
+    other = await fleet.listing([an_imei(3)])
+    await fleet.execute(plan)
+    await fleet.sql("UPDATE command_plan SET next_at = now() - interval '1 h'")
+    await fleet.execute(other)
+    whole = bulk.order_all
+
+    async def broken(conn: Any, ids: Any, wish: Any, mandate: Mandate, settings: Any) -> Any:
+        done = await whole(conn, ids, wish, mandate, settings)
+        if mandate.plan_id == plan.id:
+            raise ArithmeticError("too small\nto count")
+        return done
+
+    monkeypatch.setattr(bulk, "order_all", broken)
+    await fleet.passes_time()
+    executor = fleet.executor()
+    while await executor.step():
+        pass
+
+    failed = await fleet.plan(plan)
+    assert (failed.state, failed.ordered, failed.place) == (state, 0, 0)
+    assert (await fleet.plan(other)).state is State.ORDERED
+    audited = "SELECT action || ': ' || reason FROM audit WHERE actor = 'heliograph' AND object_id = %s"
+    assert await fleet.value(audited, str(plan.id)) == told
+    monkeypatch.undo()
+    if failed.state is State.PAUSED:
+        await fleet.act(plans.resume, plan)
+    assert (await fleet.carry_out(plan)).ordered == 1
+
+
+async def test_a_failed_step_of_a_plan_that_was_cancelled_meanwhile_leaves_it_cancelled(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.passes_time()
+    lock = plans.lock
+
+    async def late(*args: Any) -> Plan:
+        await fleet.sql("UPDATE command_plan SET state = 'cancelled', finished_at = now()")
+        return await lock(*args)
+
+    async def broken(*_: Any) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr(bulk, "order_all", broken)
+    monkeypatch.setattr(plans, "lock", late)
+    await fleet.executor().step()
+
+    assert (await fleet.plan(plan)).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("lost", [DatabaseUnavailable("gone"), NotMigrated("old")])
+async def test_what_is_no_fault_of_a_plan_is_not_held_against_it(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch, lost: Exception
+) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.passes_time()
+
+    async def broken(*_: Any) -> None:
+        raise lost
+
+    monkeypatch.setattr(bulk, "order_all", broken)
+    with pytest.raises(type(lost)):
+        await fleet.executor().step()
+
+    assert (await fleet.plan(plan)).state is State.RUNNING
 
 
 async def test_a_day_s_cap_holds_every_plan_that_disables(fleet: PlanFleet) -> None:

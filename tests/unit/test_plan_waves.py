@@ -12,6 +12,8 @@ from commands.policy import WishMakesNoSense
 from commands.waves import (
     CAREFUL,
     FREE,
+    RATE_KEPT_PER_S,
+    RATE_MIN_PER_S,
     Abort,
     Done,
     Go,
@@ -79,6 +81,7 @@ def test_rate_and_cap_bound_a_step() -> None:
     [
         ("rate_per_s", {"rate_per_s": 0}),
         ("rate_per_s", {"rate_per_s": float("nan")}),
+        ("rate_per_s", {"rate_per_s": 1e-11}),
         ("rate_per_s", {"rate_per_s": 1e9}),
         ("waves_pct", {"waves_pct": ()}),
         ("waves_pct", {"waves_pct": (50,)}),
@@ -98,6 +101,15 @@ def test_terms_that_make_no_sense_are_refused_by_name(field: str, given_terms: d
         Terms(**given_terms)  # type: ignore[arg-type]
 
     assert refused.value.facts["field"] == field
+
+
+def test_a_new_plan_is_no_slower_than_one_command_an_hour() -> None:
+    Terms(rate_per_s=RATE_MIN_PER_S).require_brisk()
+
+    with pytest.raises(WishMakesNoSense) as refused:
+        Terms(rate_per_s=RATE_KEPT_PER_S).require_brisk()
+
+    assert refused.value.facts["field"] == "rate_per_s"
 
 
 shares = st.lists(st.integers(1, 99), unique=True, max_size=5).map(lambda some: (*sorted(some), 100))
@@ -162,7 +174,7 @@ def test_over_any_time_no_more_is_ordered_than_the_rate_admits(rate: float, paus
     assert total <= rate * elapsed + 1
 
 
-@given(st.floats(0.001, 100))
+@given(st.floats(RATE_KEPT_PER_S, 100))
 def test_even_the_lowest_rate_goes_on(rate: float) -> None:
     later = NOON + timedelta(seconds=1 / rate)
 
