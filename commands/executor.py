@@ -127,8 +127,8 @@ class Executor:
             case Wait(hold):
                 rest_s = max(REST_S, REST_FACTOR * (time.monotonic() - began))
                 return replace(plan, waits_for=hold, next_at=now + timedelta(seconds=rest_s))
-            case Abort(failed, ended):
-                because = {"failed": failed, "ended": ended, "abort_pct": plan.terms.abort_pct}
+            case Abort(failed, ended, term):
+                because = {"failed": failed, "ended": ended, term: getattr(plan.terms, term)}
                 return _end(plan, State.ABORTED, aborted_because=because)
             case Done():
                 return _end(plan, State.ORDERED)

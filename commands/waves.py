@@ -44,7 +44,8 @@ class Terms:
     """How a plan goes on: shares in percent; the waves are shares of the whole that add up, the last is 100.
 
     `gate_pct` of what was ordered must be confirmed before the next wave. Once `abort_sample` commands
-    have ended and more than `abort_pct` of them were refused or expired, the plan is given up.
+    have ended and more than `abort_pct` of them were refused or expired, the plan is given up; so it is
+    when all that was ordered has ended and the gate is still shut.
     """
 
     rate_per_s: float = 10_000.0
@@ -140,10 +141,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Order none any more: too many failed."""
+    """Order none any more: too many failed, by the term that says so."""
 
     failed: int
     ended: int
+    term: str = "abort_pct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,11 @@ Step = Go | Wait | Abort | Done
 
 
 def step(terms: Terms, progress: Progress, *, by_rate: int, by_cap: int) -> Step:
-    """Decide what comes next; `by_rate` and `by_cap` are how many rate and daily cap still admit."""
+    """Decide what comes next; `by_rate` and `by_cap` are how many rate and daily cap still admit.
+
+    A wave that has ended and did not open its gate has failed, however few its commands were: else late
+    evidence would let the plan go on when nobody expects it any more.
+    """
     if progress.waiting <= 0:
         return Done()
     ended = progress.confirmed + progress.failed
@@ -163,7 +169,8 @@ def step(terms: Terms, progress: Progress, *, by_rate: int, by_cap: int) -> Step
         return Abort(progress.failed, ended)
     start, end = wave(terms, progress)
     if progress.ordered == start > 0 and not passes(terms, progress):
-        return Wait(Hold.GATE)
+        over = ended + progress.withdrawn >= progress.ordered
+        return Abort(progress.failed, ended, "gate_pct") if over else Wait(Hold.GATE)
     if by_cap <= 0:
         return Wait(Hold.DAILY_CAP)
     if by_rate <= 0:

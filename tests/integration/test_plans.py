@@ -28,7 +28,7 @@ from commands.plans import (
 )
 from commands.policy import Wish, WishMakesNoSense
 from commands.selection import Exclusion, Filter, Listing, Matching, Reversal
-from commands.waves import Hold, Terms
+from commands.waves import CAREFUL, Hold, Terms
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level, LevelTooLow
 from runtime import clock
@@ -389,6 +389,22 @@ async def test_a_plan_whose_commands_fail_is_given_up(fleet: PlanFleet) -> None:
     assert (given_up.state, given_up.ordered) == (State.ABORTED, 2)
     assert given_up.aborted_because == {"failed": 1, "ended": 2, "abort_pct": 20}
     assert (await fleet.carry_out(plan)).ordered == 2
+
+
+async def test_a_wave_that_ended_behind_a_shut_gate_is_the_last(fleet: PlanFleet) -> None:
+    """It had fewer commands than the sample; evidence months later is no reason to switch off many."""
+    plan = await fleet.draft(terms=CAREFUL)
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    await fleet.ends(plan, "expired")
+    given_up = await fleet.carry_out(plan)
+    await fleet.sql("UPDATE command SET state = 'confirmed'")
+
+    assert (given_up.state, given_up.ordered) == (State.ABORTED, 1)
+    assert given_up.aborted_because == {"failed": 1, "ended": 1, "gate_pct": 90}
+    assert (await fleet.carry_out(plan)).ordered == 1
+    plans.require_undoable(given_up)
 
 
 async def test_nothing_gives_up_a_plan_that_enables(fleet: PlanFleet) -> None:

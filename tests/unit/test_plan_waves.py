@@ -60,6 +60,17 @@ def at(terms: Terms, *, by_rate: int = ENOUGH, by_cap: int = ENOUGH, **progress:
         (CAREFUL, {"included": 1000, "ordered": 11, "failed": 19}, Go(89)),
         (CAREFUL, {"included": 1000, "ordered": 60, "failed": 2, "confirmed": 18}, Go(40)),
         (CAREFUL, {"included": 1000, "ordered": 60, "failed": 3, "confirmed": 17}, Abort(3, 20)),
+        # a wave that ended before its gate opened has failed, however few its commands were
+        (CAREFUL, {"included": 20, "ordered": 1, "failed": 1}, Abort(1, 1, "gate_pct")),
+        (CAREFUL, {"included": 1000, "ordered": 10, "confirmed": 8, "failed": 1}, Wait(Hold.GATE)),
+        (CAREFUL, {"included": 1000, "ordered": 10, "confirmed": 8, "failed": 2}, Abort(2, 10, "gate_pct")),
+        (
+            CAREFUL,
+            {"included": 1000, "ordered": 10, "confirmed": 3, "failed": 1, "withdrawn": 6},
+            Abort(1, 4, "gate_pct"),
+        ),
+        (CAREFUL, {"included": 1000, "ordered": 10, "confirmed": 9, "failed": 1}, Go(90)),
+        (CAREFUL, {"included": 1, "ordered": 1, "failed": 1}, Done()),
         # it is given up also while it waits
         (CAREFUL, {"included": 1000, "ordered": 100, "failed": 20}, Abort(20, 20)),
     ],
@@ -147,10 +158,16 @@ def test_no_wave_begins_before_its_gate_and_nothing_is_ordered_after_an_abort(
             case Done():
                 assert counts["ordered"] + counts["dropped"] == included
                 return
-            case Abort(failed, ended):
+            case Abort(failed, ended, "abort_pct"):
                 assert failed * 100 > terms.abort_pct * ended
                 assert ended >= terms.abort_sample
                 return
+            case Abort():
+                assert open_now == 0
+                assert counts["confirmed"] * 100 < terms.gate_pct * (counts["ordered"] - counts["withdrawn"])
+                return
+            case Wait(Hold.GATE):
+                assert open_now > 0
             case Wait():
                 assert by_rate == 0 or by_cap == 0 or counts["ordered"] == wave(terms, progress)[0]
         if open_now:
