@@ -170,8 +170,8 @@ class TermsView(Shape):
 class PlanView(Shape):
     """One plan. `waits_for` tells why a running plan orders nothing now.
 
-    `included` units were found fit; `ordered` of them have a command, `dropped` were not fit any more
-    when their turn came.
+    `included` units were found fit, and, once a plan that enables is executed, those that were on or about
+    to be; `ordered` of them have a command, `dropped` were not fit when their turn came, or needed none.
     """
 
     id: UUID

@@ -13,13 +13,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
 import structlog
 from prometheus_client import Counter
 
-from commands import bulk, plans, waves
+from commands import bulk, plans, selection, waves
 from commands.bulk import Mandate
 from commands.plans import Plan, State
 from commands.selection import Exclusion
@@ -143,7 +144,7 @@ class Executor:
 
     async def _order(self, conn: Connection, plan: Plan, number: int) -> Plan:
         """Order of the next units what is still fit for each."""
-        turn = await tuples(conn, SQL.turn, plan_id=plan.id, after=plan.place, limit=number)
+        turn = await _turn(conn, plan, number)
         mandate = Mandate(
             plan_id=plan.id,
             since=plan.authored_at,
@@ -177,6 +178,39 @@ async def _progress(conn: Connection, plan: Plan) -> Progress:
         failed=sum(came.get(state, 0) for state in (Command.REFUSED, Command.EXPIRED)),
         withdrawn=sum(came.get(state, 0) for state in (Command.SUPERSEDED, Command.CANCELLED)),
     )
+
+
+async def _turn(conn: Connection, plan: Plan, number: int) -> list[tuple[int, int]]:
+    """Give place and unit of the lines whose turn is next, so many that may come to an order.
+
+    Lines that were left out at the dry run and are likely to be again come on top: a low rate is one of
+    orders, and a step for every unit that is on would keep the others waiting.
+    """
+    spoken_for = plan.spoken_for
+    found = await tuples(
+        conn,
+        SQL.turn,
+        plan_id=plan.id,
+        after=plan.place,
+        limit=BATCH if spoken_for else number,
+        spoken_for=texts(sorted(spoken_for)),
+    )
+    idle = await _idle(conn, plan, [unit_id for _, unit_id, left_out in found if left_out])
+    orders = accumulate(unit_id not in idle for _, unit_id, _ in found)
+    return [
+        (place, unit_id)
+        for (place, unit_id, _), so_far in zip(found, orders, strict=True)
+        if so_far <= number
+    ]
+
+
+async def _idle(conn: Connection, plan: Plan, unit_ids: Sequence[int]) -> set[int]:
+    """Give those of some units to which nothing is to be told, as far as can be seen without their locks."""
+    if not unit_ids:
+        return set()
+    await selection.one_by_one(conn)
+    known = await selection.facts(conn, unit_ids, plan.scope)
+    return {unit_id for unit_id, unit in known.items() if selection.judge(plan.wish, unit)}
 
 
 async def _settle(

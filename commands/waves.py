@@ -107,7 +107,7 @@ CAREFUL = Terms(
 class Progress:
     """How far a plan is.
 
-    `included` units were found fit, `dropped` of them proved unfit when their turn came, `ordered` have
+    `included` units are to have a turn, `dropped` of them proved unfit when it came, `ordered` have
     a command; of these `confirmed`, `failed` (refused or expired) and `withdrawn` (superseded or
     cancelled by people) have ended.
     """

@@ -318,6 +318,84 @@ async def test_a_plan_that_enables_speaks_for_units_that_it_leaves_out(
     assert left_out == [already, already, Exclusion.NOT_ENABLED if off else already] + [None] * 17
 
 
+async def test_a_plan_that_enables_reaches_who_was_told_to_go_dark_after_its_dry_run(
+    fleet: PlanFleet,
+) -> None:
+    """A list of those who have paid, drafted while all of them are on, and executed after another plan."""
+    enabling = await fleet.listing([an_imei(number) for number in (1, 2, 3)], ENABLE)
+    disabling = await fleet.listing([an_imei(number) for number in (1, 2)])
+    await fleet.execute(disabling)
+    await fleet.carry_out(disabling)
+    await fleet.ends(disabling, "confirmed", 1)
+
+    executed = await fleet.execute(enabling)
+    done = await fleet.carry_out(enabling)
+
+    assert executed.summary is not None
+    assert (executed.summary["included"], executed.included) == (0, 3)
+    assert (done.state, done.ordered, done.dropped) == (State.ORDERED, 2, 1)
+    told = [(line.command_state, line.exclusion) for line in await fleet.lines(enabling)]
+    assert told == [("queued", None), ("queued", None), (None, Exclusion.ALREADY_SO)]
+    assert [line.command_state for line in await fleet.lines(disabling)] == ["confirmed", "superseded"]
+    assert await fleet.value("SELECT count(*) FROM unit_intent WHERE desired = 'offline_disabled'") == 0
+
+
+async def test_an_undo_reaches_who_was_to_be_on_already_and_was_told_to_go_dark_since(
+    fleet: PlanFleet,
+) -> None:
+    plan = await fleet.listing([an_imei(1), an_imei(2), an_imei(3)])
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+    await fleet.ends(plan, "confirmed")
+    first = await fleet.unit(1)
+    async with fleet.pool.transaction() as conn:
+        for unit in (first, await fleet.unit(2)):
+            await ledger.order(conn, unit, ENABLE, a_deed(), Commands())
+    undo = await fleet.draft(ENABLE, source=Reversal(plan.id), undo_of=plan.id)
+    async with fleet.pool.transaction() as conn:
+        await conn.execute("UPDATE unit_status SET mode = 'e', epoch = 2 WHERE unit_id = 1")
+        await conn.execute("UPDATE command SET state = 'confirmed', finished_at = now() WHERE unit_id = 1")
+        await ledger.order(conn, first, DISABLE, a_deed(), Commands())
+
+    executed = await fleet.execute(undo)
+    done = await fleet.carry_out(undo)
+
+    assert undo.summary is not None
+    assert undo.summary["excluded"] == {"already_pending": 2}
+    assert (undo.included, executed.included, done.ordered, done.dropped) == (1, 3, 2, 1)
+    assert [line.exclusion for line in await fleet.lines(undo)] == [None, Exclusion.ALREADY_PENDING, None]
+
+
+async def test_a_low_rate_counts_orders_and_passes_over_who_is_on(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id IN (10, 20)")
+    plan = await fleet.draft(ENABLE, Terms(rate_per_s=1))
+    await fleet.execute(plan)
+    executor = fleet.executor()
+
+    await fleet.passes_time()
+    await executor.step()
+    first = await fleet.plan(plan)
+    await fleet.passes_time()
+    await executor.step()
+    second = await fleet.plan(plan)
+
+    assert (first.included, first.ordered, first.dropped, first.place) == (20, 1, 18, 19)
+    assert (second.ordered, second.dropped, second.place) == (2, 18, 20)
+    assert (await fleet.carry_out(plan)).state is State.ORDERED
+
+
+async def test_a_plan_that_an_older_release_executed_orders_what_that_counted(fleet: PlanFleet) -> None:
+    """It was let go with those alone that its dry run had found fit."""
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id = 20")
+    plan = await fleet.draft(ENABLE)
+    await fleet.execute(plan)
+    await fleet.sql("UPDATE command_plan SET included = 1")
+
+    done = await fleet.carry_out(plan)
+
+    assert (done.state, done.ordered, done.dropped) == (State.ORDERED, 1, 0)
+
+
 async def test_who_had_a_disable_taken_back_is_not_switched_off_by_an_older_plan(fleet: PlanFleet) -> None:
     plan = await fleet.listing([an_imei(1), an_imei(2)])
     await fleet.execute(plan)
