@@ -602,6 +602,21 @@ async def test_a_failed_step_of_a_plan_that_was_cancelled_meanwhile_leaves_it_ca
     assert (await fleet.plan(plan)).state is State.CANCELLED
 
 
+async def test_a_step_that_fails_before_it_holds_a_plan_is_not_held_against_one(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.passes_time()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "from_row", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await fleet.executor().step()
+
+    assert (await fleet.plan(plan)).state is State.RUNNING
+
+
 @pytest.mark.parametrize("lost", [DatabaseUnavailable("gone"), NotMigrated("old")])
 async def test_what_is_no_fault_of_a_plan_is_not_held_against_it(
     fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch, lost: Exception
