@@ -77,7 +77,9 @@ class NewListPlan(Shape):
         int, Field(description="0 = off now; from 86400 = off after so long without contact.")
     ] = 0
     reason: Reason
-    rate_per_s: Annotated[float | None, Field(description="Commands per second.")] = None
+    rate_per_s: Annotated[
+        float | None, Field(ge=waves.RATE_MIN_PER_S, description="Commands per second; from one an hour.")
+    ] = None
     waves_pct: Annotated[
         list[float] | None,
         Field(max_length=waves.WAVES_MAX, description="Shares that add up; the last is 100."),
@@ -168,8 +170,8 @@ class TermsView(Shape):
 class PlanView(Shape):
     """One plan. `waits_for` tells why a running plan orders nothing now.
 
-    `included` units were found fit; `ordered` of them have a command, `dropped` were not fit any more
-    when their turn came.
+    `included` units were found fit, and, once a plan that enables is executed, those that were on or about
+    to be; `ordered` of them have a command, `dropped` were not fit when their turn came, or needed none.
     """
 
     id: UUID

@@ -2,7 +2,8 @@
 
 A step is one transaction that holds its plan: it orders what rate, waves, gate and daily cap admit
 now, writes down what became of each unit, and tells when the next is due. So two executors never
-order the same unit for the same plan, and one that dies in a step has not taken it.
+order the same unit for the same plan, and one that dies in a step has not taken it. A plan whose step
+fails stops itself alone: neither other plans nor the gateway, which takes in heartbeats beside it.
 """
 
 from __future__ import annotations
@@ -12,22 +13,28 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
 import structlog
 from prometheus_client import Counter
 
-from commands import bulk, plans, waves
+from commands import bulk, plans, selection, waves
 from commands.bulk import Mandate
 from commands.plans import Plan, State
 from commands.selection import Exclusion
 from commands.states import State as Command
 from commands.waves import Abort, Done, Go, Hold, Progress, Wait
+from registry import wording
+from registry.audit import Deed
+from registry.permissions import Caller, Level
+from runtime.errors import Unavailable
 from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Commands, Plans
 from storage.arrays import int4s, texts, uuids
+from storage.errors import NotMigrated
 from storage.pool import Pool
 from storage.sql import Connection, execute, load, row, tuples, value
 
@@ -40,6 +47,12 @@ REST_S = 2.0
 
 REST_FACTOR = 20
 """And as much later as the look took, so many times: counting what a large plan has come to is not free."""
+
+PUT_OFF_S = 60.0
+"""A plan that enables and whose step failed is tried again so much later."""
+
+BY = Caller(account_id=None, email="heliograph", level=Level.SYSTEM, scope=None, origin="gateway")
+"""Who pauses a plan whose step failed, as the audit tells it."""
 
 ORDERS = Counter("heliograph_plan_orders_total", "commands that plans have ordered", ["mode"])
 ABORTS = Counter("heliograph_plan_aborts_total", "plans that were given up because too many commands failed")
@@ -67,14 +80,36 @@ class Executor:
 
     async def step(self) -> bool:
         """Take the next step of a plan that is due, those that enable first; tell whether there was one."""
-        async with self._pool.transaction() as conn:
-            plan = await row(conn, Plan.from_row, SQL.claim)
+        plan: Plan | None = None
+        try:
+            async with self._pool.transaction() as conn:
+                plan = await row(conn, Plan.from_row, SQL.claim)
+                if plan is None:
+                    return False
+                moved = await self._advance(conn, plan)
+                await plans.write(conn, moved)
+        except (Unavailable, NotMigrated):
+            raise
+        except Exception as error:
             if plan is None:
-                return False
-            moved = await self._advance(conn, plan)
-            await plans.write(conn, moved)
+                raise
+            log.exception("plan_failed", plan=str(plan.id))
+            await self._set_aside(plan.id, error)
+            return True
         _tell(plan, moved)
         return True
+
+    async def _set_aside(self, plan_id: UUID, error: Exception) -> None:
+        """Pause a plan whose step failed, until a person resumes it; one that enables is only put off."""
+        async with self._pool.transaction() as conn:
+            plan = await plans.lock(conn, plan_id, None)
+            if plan.state is not State.RUNNING:
+                return  # somebody was faster
+            if plan.wish.disables:
+                await plans.pause(conn, plan_id, Deed(by=BY, now=plan.read_at, reason=_reason(error)))
+            else:
+                later = plan.read_at + timedelta(seconds=PUT_OFF_S)
+                await plans.write(conn, replace(plan, next_at=later))
 
     async def _advance(self, conn: Connection, plan: Plan) -> Plan:
         """Do what may be done now, and give the plan as it then stands."""
@@ -93,8 +128,8 @@ class Executor:
             case Wait(hold):
                 rest_s = max(REST_S, REST_FACTOR * (time.monotonic() - began))
                 return replace(plan, waits_for=hold, next_at=now + timedelta(seconds=rest_s))
-            case Abort(failed, ended):
-                because = {"failed": failed, "ended": ended, "abort_pct": plan.terms.abort_pct}
+            case Abort(failed, ended, term):
+                because = {"failed": failed, "ended": ended, term: getattr(plan.terms, term)}
                 return _end(plan, State.ABORTED, aborted_because=because)
             case Done():
                 return _end(plan, State.ORDERED)
@@ -109,7 +144,7 @@ class Executor:
 
     async def _order(self, conn: Connection, plan: Plan, number: int) -> Plan:
         """Order of the next units what is still fit for each."""
-        turn = await tuples(conn, SQL.turn, plan_id=plan.id, after=plan.place, limit=number)
+        turn = await _turn(conn, plan, number)
         mandate = Mandate(
             plan_id=plan.id,
             since=plan.authored_at,
@@ -145,6 +180,39 @@ async def _progress(conn: Connection, plan: Plan) -> Progress:
     )
 
 
+async def _turn(conn: Connection, plan: Plan, number: int) -> list[tuple[int, int]]:
+    """Give place and unit of the lines whose turn is next, so many that may come to an order.
+
+    Lines that were left out at the dry run and are likely to be again come on top: a low rate is one of
+    orders, and a step for every unit that is on would keep the others waiting.
+    """
+    spoken_for = plan.spoken_for
+    found = await tuples(
+        conn,
+        SQL.turn,
+        plan_id=plan.id,
+        after=plan.place,
+        limit=BATCH if spoken_for else number,
+        spoken_for=texts(sorted(spoken_for)),
+    )
+    idle = await _idle(conn, plan, [unit_id for _, unit_id, left_out in found if left_out])
+    orders = accumulate(unit_id not in idle for _, unit_id, _ in found)
+    return [
+        (place, unit_id)
+        for (place, unit_id, _), so_far in zip(found, orders, strict=True)
+        if so_far <= number
+    ]
+
+
+async def _idle(conn: Connection, plan: Plan, unit_ids: Sequence[int]) -> set[int]:
+    """Give those of some units to which nothing is to be told, as far as can be seen without their locks."""
+    if not unit_ids:
+        return set()
+    await selection.one_by_one(conn)
+    known = await selection.facts(conn, unit_ids, plan.scope)
+    return {unit_id for unit_id, unit in known.items() if selection.judge(plan.wish, unit)}
+
+
 async def _settle(
     conn: Connection, plan: Plan, turn: Sequence[tuple[int, int]], verdicts: Mapping[int, UUID | Exclusion]
 ) -> None:
@@ -164,6 +232,12 @@ def _next_turn(plan: Plan) -> datetime:
     """Give when the rate next admits a batch worth a transaction, or one command where it is that low."""
     rate = plan.terms.rate_per_s
     return plan.metered_at + timedelta(seconds=max(1 / rate, min(BATCH / rate, POLL_S)))
+
+
+def _reason(error: Exception) -> str:
+    """Name an error, as a reason that the audit takes."""
+    told = "".join(char if char.isprintable() else " " for char in f"{type(error).__name__}: {error}")
+    return wording.reason(f"Its step failed: {told}"[: wording.REASON_LIMIT])
 
 
 def _tell(before: Plan, after: Plan) -> None:

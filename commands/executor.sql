@@ -16,9 +16,10 @@ SELECT count(*)
          WHERE mode = 'offline_disabled' AND ordered_at > now() - interval '24 hours' LIMIT %(cap)s) told;
 
 -- :turn
--- The units whose turn is next.
-SELECT place, unit_id FROM plan_unit
- WHERE plan_id = %(plan_id)s AND place > %(after)s AND outcome = 'waiting'
+-- The units whose turn is next, also of lines that were left out for some causes, with whether one was.
+SELECT place, unit_id, exclusion IS NOT NULL AS left_out FROM plan_unit
+ WHERE plan_id = %(plan_id)s AND place > %(after)s
+   AND (outcome = 'waiting' OR exclusion = ANY(%(spoken_for)s::text[]))
  ORDER BY place LIMIT %(limit)s;
 
 -- :settle

@@ -20,7 +20,7 @@ from commands import policy
 from commands.ledger import SecondPersonNeeded
 from commands.policy import Wish
 from commands.selection import Exclusion, wish_of
-from commands.waves import Hold, Terms
+from commands.waves import RATE_KEPT_PER_S, Hold, Terms
 from protocol.messages import Mode
 from registry import audit
 from registry.audit import Deed
@@ -73,6 +73,9 @@ MOVES: dict[State, frozenset[State]] = {
 
 FINAL = frozenset({State.ORDERED, State.ABORTED, State.CANCELLED})
 
+ALREADY = frozenset({Exclusion.ALREADY_SO, Exclusion.ALREADY_PENDING})
+"""A unit that is left out for this needs nothing now; a plan that enables speaks for it all the same."""
+
 
 class PlanNotFound(NotFound):
     """There is no such plan."""
@@ -113,7 +116,8 @@ class Plan:
     """One plan as its row tells it, read at `read_at` by the database's clock.
 
     `scope` are the entities among which its units were looked for. `summary` is what its dry run
-    found, None while that goes on. Up to `place` every line has had its turn; the rate is used up until
+    found, None while that goes on; the execution of a plan that enables adds to its `included`. Up to
+    `place` every line has had its turn; the rate is used up until
     `metered_at`; the next step is at `next_at`.
     """
 
@@ -146,14 +150,17 @@ class Plan:
 
     @classmethod
     def from_row(cls, found: DictRow) -> Plan:
-        """Build from a row of `command_plan`; what was not executed in time is expired."""
+        """Build from a row of `command_plan`; what was not executed in time is expired.
+
+        Rates had no lower bound once: what is slower than one command a day goes as fast as that.
+        """
         waits_for = found["waits_for"]
         made = {
             "state": State(found["state"]),
             "wish": wish_of(Mode(found["mode"]), found["after_s"]),
             "scope": unlisted(found["scope"]),
             "terms": Terms(
-                rate_per_s=found["rate_per_s"],
+                rate_per_s=max(found["rate_per_s"], RATE_KEPT_PER_S),
                 waves_pct=tuple(found["waves_pct"]),
                 gate_pct=found["gate_pct"],
                 abort_pct=found["abort_pct"],
@@ -166,12 +173,19 @@ class Plan:
         return replace(plan, state=State.EXPIRED) if late else plan
 
     @property
-    def speaks(self) -> bool:
-        """Whether executing it tells something though nothing is to be ordered: who is on is to stay on."""
+    def already_on(self) -> int:
+        """How many units a plan that enables left out at its dry run because nothing was to be told them."""
         left_out = (self.summary or {}).get("excluded", {})
-        return not self.wish.disables and bool(
-            {Exclusion.ALREADY_SO, Exclusion.ALREADY_PENDING} & left_out.keys()
-        )
+        return 0 if self.wish.disables else sum(left_out.get(one, 0) for one in ALREADY)
+
+    @property
+    def spoken_for(self) -> frozenset[Exclusion]:
+        """Why lines were left out at the dry run whose turn comes all the same, once it is executed.
+
+        None of a plan that was executed by a release which did not count them.
+        """
+        counted = self.summary is not None and self.included > self.summary["included"]
+        return ALREADY if counted else frozenset()
 
     def require(self, *states: State) -> None:
         """Raise `PlanExpired` or `PlanElsewhere` unless the plan is in one of these states."""
@@ -190,6 +204,7 @@ async def begin(conn: Connection, draft: Draft, told: dict[str, Any], deed: Deed
     """Make a plan whose units are about to be found; needs the level that its wish needs, and a reason."""
     deed.by.require(policy.needed_level(draft.wish))
     deed.require_reason()
+    draft.terms.require_brisk()
     if not draft.wish.disables:
         draft.terms.require_unheld()
     plan_id = uuid7()
@@ -233,11 +248,16 @@ async def ready(
 
 
 async def execute_plan(conn: Connection, plan_id: UUID, deed: Deed, settings: Plans) -> Plan:
-    """Let a plan go, or first wait for a second person when it switches off more than the setting admits."""
+    """Let a plan go, or first wait for a second person when it switches off more than the setting admits.
+
+    One that enables includes from now on whoever was on at its dry run: they may have been told to switch
+    off since, and are judged anew when their turn comes.
+    """
     plan = await lock(conn, plan_id, deed.by.scope)
     deed.by.require(policy.needed_level(plan.wish))
     plan.require(State.READY)
-    if plan.included == 0 and not plan.speaks:
+    included = plan.included + plan.already_on
+    if included == 0:
         raise PlanEmpty("No unit of this plan is fit to be told so.", summary=plan.summary)
     done = {"executed_by": deed.by.email, "executed_at": plan.read_at}
     if plan.wish.disables and plan.included > settings.plan_second_person_above:
@@ -245,7 +265,7 @@ async def execute_plan(conn: Connection, plan_id: UUID, deed: Deed, settings: Pl
         return await _move(
             conn, plan, State.AWAITING_APPROVAL, deed, "execute_plan", expires_at=until, **done
         )
-    return await _run(conn, plan, deed, "execute_plan", **done)
+    return await _run(conn, plan, deed, "execute_plan", included=included, **done)
 
 
 async def approve(conn: Connection, plan_id: UUID, deed: Deed) -> Plan:

@@ -17,6 +17,12 @@ from commands.policy import WishMakesNoSense
 
 WHOLE_PCT = 100.0
 RATE_MAX_PER_S = 100_000.0
+RATE_MIN_PER_S = 1 / 3_600
+"""One command an hour."""
+
+RATE_KEPT_PER_S = 1 / 86_400
+"""One command a day: plans of older releases may be so slow. Slower, and the next turn is past all dates."""
+
 WAVES_MAX = 20
 BURST_S = 1.0
 """A plan that could not go on for a while makes up for so many seconds of its rate, and no more."""
@@ -38,7 +44,8 @@ class Terms:
     """How a plan goes on: shares in percent; the waves are shares of the whole that add up, the last is 100.
 
     `gate_pct` of what was ordered must be confirmed before the next wave. Once `abort_sample` commands
-    have ended and more than `abort_pct` of them were refused or expired, the plan is given up.
+    have ended and more than `abort_pct` of them were refused or expired, the plan is given up; so it is
+    when all that was ordered has ended and the gate is still shut.
     """
 
     rate_per_s: float = 10_000.0
@@ -49,11 +56,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, naming the field."""
-        if not 0 < self.rate_per_s <= RATE_MAX_PER_S:
-            raise WishMakesNoSense(
-                f"rate_per_s is above 0 and at most {RATE_MAX_PER_S:g} commands per second.",
-                field="rate_per_s",
-            )
+        self._require_rate(RATE_KEPT_PER_S)
         steps = (0.0, *self.waves_pct)
         rising = all(before < after for before, after in pairwise(steps))
         if not rising or steps[-1] != WHOLE_PCT or len(self.waves_pct) > WAVES_MAX:
@@ -67,6 +70,10 @@ class Terms:
         if self.abort_sample < 1:
             raise WishMakesNoSense("abort_sample is 1 or more.", field="abort_sample")
 
+    def require_brisk(self) -> None:
+        """Raise `WishMakesNoSense` where this is too slow for a new plan."""
+        self._require_rate(RATE_MIN_PER_S)
+
     def changed(self, **given: Any) -> Terms:
         """Give the same terms but for what is given."""
         return replace(self, **given)
@@ -78,6 +85,13 @@ class Terms:
                 raise WishMakesNoSense(
                     f"{field} goes with offline_disabled only: nothing holds an enable back.", field=field
                 )
+
+    def _require_rate(self, least: float) -> None:
+        if not least <= self.rate_per_s <= RATE_MAX_PER_S:
+            raise WishMakesNoSense(
+                f"rate_per_s is from 1/3600 (one command an hour) to {RATE_MAX_PER_S:g} commands per second.",
+                field="rate_per_s",
+            )
 
 
 FREE = Terms()
@@ -93,7 +107,7 @@ CAREFUL = Terms(
 class Progress:
     """How far a plan is.
 
-    `included` units were found fit, `dropped` of them proved unfit when their turn came, `ordered` have
+    `included` units are to have a turn, `dropped` of them proved unfit when it came, `ordered` have
     a command; of these `confirmed`, `failed` (refused or expired) and `withdrawn` (superseded or
     cancelled by people) have ended.
     """
@@ -127,10 +141,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Order none any more: too many failed."""
+    """Order none any more: too many failed, by the term that says so."""
 
     failed: int
     ended: int
+    term: str = "abort_pct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +157,11 @@ Step = Go | Wait | Abort | Done
 
 
 def step(terms: Terms, progress: Progress, *, by_rate: int, by_cap: int) -> Step:
-    """Decide what comes next; `by_rate` and `by_cap` are how many rate and daily cap still admit."""
+    """Decide what comes next; `by_rate` and `by_cap` are how many rate and daily cap still admit.
+
+    A wave that has ended and did not open its gate has failed, however few its commands were: else late
+    evidence would let the plan go on when nobody expects it any more.
+    """
     if progress.waiting <= 0:
         return Done()
     ended = progress.confirmed + progress.failed
@@ -150,7 +169,8 @@ def step(terms: Terms, progress: Progress, *, by_rate: int, by_cap: int) -> Step
         return Abort(progress.failed, ended)
     start, end = wave(terms, progress)
     if progress.ordered == start > 0 and not passes(terms, progress):
-        return Wait(Hold.GATE)
+        over = ended + progress.withdrawn >= progress.ordered
+        return Abort(progress.failed, ended, "gate_pct") if over else Wait(Hold.GATE)
     if by_cap <= 0:
         return Wait(Hold.DAILY_CAP)
     if by_rate <= 0:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from commands import dry_run, ledger, plans
+from commands import bulk, dry_run, ledger, plans
+from commands.bulk import Mandate
 from commands.dry_run import PlanTooLarge
 from commands.ledger import SecondPersonNeeded
 from commands.plans import (
     MOVES,
     NothingToUndo,
+    Plan,
     PlanElsewhere,
     PlanEmpty,
     PlanExpired,
@@ -22,13 +26,14 @@ from commands.plans import (
     PlanNotFound,
     State,
 )
-from commands.policy import WishMakesNoSense
+from commands.policy import Wish, WishMakesNoSense
 from commands.selection import Exclusion, Filter, Listing, Matching, Reversal
-from commands.waves import Hold, Terms
+from commands.waves import CAREFUL, Hold, Terms
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level, LevelTooLow
 from runtime import clock
 from runtime.settings import Commands, Database, Plans
+from storage.errors import DatabaseUnavailable, NotMigrated
 from telemetry import alerts
 from telemetry.alerts import Finding, Kind
 from tests.builders import a_deed, a_serial, an_imei
@@ -313,6 +318,84 @@ async def test_a_plan_that_enables_speaks_for_units_that_it_leaves_out(
     assert left_out == [already, already, Exclusion.NOT_ENABLED if off else already] + [None] * 17
 
 
+async def test_a_plan_that_enables_reaches_who_was_told_to_go_dark_after_its_dry_run(
+    fleet: PlanFleet,
+) -> None:
+    """A list of those who have paid, drafted while all of them are on, and executed after another plan."""
+    enabling = await fleet.listing([an_imei(number) for number in (1, 2, 3)], ENABLE)
+    disabling = await fleet.listing([an_imei(number) for number in (1, 2)])
+    await fleet.execute(disabling)
+    await fleet.carry_out(disabling)
+    await fleet.ends(disabling, "confirmed", 1)
+
+    executed = await fleet.execute(enabling)
+    done = await fleet.carry_out(enabling)
+
+    assert executed.summary is not None
+    assert (executed.summary["included"], executed.included) == (0, 3)
+    assert (done.state, done.ordered, done.dropped) == (State.ORDERED, 2, 1)
+    told = [(line.command_state, line.exclusion) for line in await fleet.lines(enabling)]
+    assert told == [("queued", None), ("queued", None), (None, Exclusion.ALREADY_SO)]
+    assert [line.command_state for line in await fleet.lines(disabling)] == ["confirmed", "superseded"]
+    assert await fleet.value("SELECT count(*) FROM unit_intent WHERE desired = 'offline_disabled'") == 0
+
+
+async def test_an_undo_reaches_who_was_to_be_on_already_and_was_told_to_go_dark_since(
+    fleet: PlanFleet,
+) -> None:
+    plan = await fleet.listing([an_imei(1), an_imei(2), an_imei(3)])
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+    await fleet.ends(plan, "confirmed")
+    first = await fleet.unit(1)
+    async with fleet.pool.transaction() as conn:
+        for unit in (first, await fleet.unit(2)):
+            await ledger.order(conn, unit, ENABLE, a_deed(), Commands())
+    undo = await fleet.draft(ENABLE, source=Reversal(plan.id), undo_of=plan.id)
+    async with fleet.pool.transaction() as conn:
+        await conn.execute("UPDATE unit_status SET mode = 'e', epoch = 2 WHERE unit_id = 1")
+        await conn.execute("UPDATE command SET state = 'confirmed', finished_at = now() WHERE unit_id = 1")
+        await ledger.order(conn, first, DISABLE, a_deed(), Commands())
+
+    executed = await fleet.execute(undo)
+    done = await fleet.carry_out(undo)
+
+    assert undo.summary is not None
+    assert undo.summary["excluded"] == {"already_pending": 2}
+    assert (undo.included, executed.included, done.ordered, done.dropped) == (1, 3, 2, 1)
+    assert [line.exclusion for line in await fleet.lines(undo)] == [None, Exclusion.ALREADY_PENDING, None]
+
+
+async def test_a_low_rate_counts_orders_and_passes_over_who_is_on(fleet: PlanFleet) -> None:
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id IN (10, 20)")
+    plan = await fleet.draft(ENABLE, Terms(rate_per_s=1))
+    await fleet.execute(plan)
+    executor = fleet.executor()
+
+    await fleet.passes_time()
+    await executor.step()
+    first = await fleet.plan(plan)
+    await fleet.passes_time()
+    await executor.step()
+    second = await fleet.plan(plan)
+
+    assert (first.included, first.ordered, first.dropped, first.place) == (20, 1, 18, 19)
+    assert (second.ordered, second.dropped, second.place) == (2, 18, 20)
+    assert (await fleet.carry_out(plan)).state is State.ORDERED
+
+
+async def test_a_plan_that_an_older_release_executed_orders_what_that_counted(fleet: PlanFleet) -> None:
+    """It was let go with those alone that its dry run had found fit."""
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id = 20")
+    plan = await fleet.draft(ENABLE)
+    await fleet.execute(plan)
+    await fleet.sql("UPDATE command_plan SET included = 1")
+
+    done = await fleet.carry_out(plan)
+
+    assert (done.state, done.ordered, done.dropped) == (State.ORDERED, 1, 0)
+
+
 async def test_who_had_a_disable_taken_back_is_not_switched_off_by_an_older_plan(fleet: PlanFleet) -> None:
     plan = await fleet.listing([an_imei(1), an_imei(2)])
     await fleet.execute(plan)
@@ -386,6 +469,22 @@ async def test_a_plan_whose_commands_fail_is_given_up(fleet: PlanFleet) -> None:
     assert (await fleet.carry_out(plan)).ordered == 2
 
 
+async def test_a_wave_that_ended_behind_a_shut_gate_is_the_last(fleet: PlanFleet) -> None:
+    """It had fewer commands than the sample; evidence months later is no reason to switch off many."""
+    plan = await fleet.draft(terms=CAREFUL)
+    await fleet.execute(plan)
+    await fleet.carry_out(plan)
+
+    await fleet.ends(plan, "expired")
+    given_up = await fleet.carry_out(plan)
+    await fleet.sql("UPDATE command SET state = 'confirmed'")
+
+    assert (given_up.state, given_up.ordered) == (State.ABORTED, 1)
+    assert given_up.aborted_because == {"failed": 1, "ended": 1, "gate_pct": 90}
+    assert (await fleet.carry_out(plan)).ordered == 1
+    plans.require_undoable(given_up)
+
+
 async def test_nothing_gives_up_a_plan_that_enables(fleet: PlanFleet) -> None:
     await fleet.sql("UPDATE unit_status SET mode = 'd'")
     plan = await fleet.draft(ENABLE)
@@ -415,6 +514,125 @@ async def test_the_rate_bounds_what_a_step_orders(fleet: PlanFleet) -> None:
 
     assert (await fleet.plan(plan)).ordered == 4
     assert (await fleet.plan(plan)).next_at > (await fleet.plan(plan)).read_at
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e-11, 1e-5])
+async def test_a_plan_that_was_kept_with_next_to_no_rate_goes_on(fleet: PlanFleet, rate: float) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.sql("UPDATE command_plan SET rate_per_s = %s", rate)
+    executor = fleet.executor()
+
+    await executor.step()
+    waiting = await fleet.plan(plan)
+    await fleet.sql("UPDATE command_plan SET next_at = now(), metered_at = now() - interval '9 d'")
+    await executor.step()
+
+    assert waiting.waits_for is Hold.RATE
+    assert waiting.next_at <= waiting.read_at + timedelta(days=2)
+    assert (await fleet.plan(plan)).ordered == 1
+
+
+async def test_a_plan_slower_than_one_command_an_hour_cannot_be_made(fleet: PlanFleet) -> None:
+    with pytest.raises(WishMakesNoSense):
+        await fleet.draft(terms=Terms(rate_per_s=1 / 3601))
+
+
+@pytest.mark.parametrize(
+    ("wish", "state", "told"),
+    [
+        (DISABLE, State.PAUSED, "pause_plan: Its step failed: ArithmeticError: too small to count"),
+        (ENABLE, State.RUNNING, None),
+    ],
+)
+async def test_a_plan_whose_step_fails_stops_itself_alone(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch, wish: Wish, state: State, told: str | None
+) -> None:
+    """One that enables is tried again: nothing but a person stops it."""
+    await fleet.sql("UPDATE unit_status SET mode = 'd' WHERE unit_id = 1")
+    plan = await fleet.listing([an_imei(1), an_imei(2)], wish)
+    other = await fleet.listing([an_imei(3)])
+    await fleet.execute(plan)
+    await fleet.sql("UPDATE command_plan SET next_at = now() - interval '1 h'")
+    await fleet.execute(other)
+    whole = bulk.order_all
+
+    async def broken(conn: Any, ids: Any, wish: Any, mandate: Mandate, settings: Any) -> Any:
+        done = await whole(conn, ids, wish, mandate, settings)
+        if mandate.plan_id == plan.id:
+            raise ArithmeticError("too small\nto count")
+        return done
+
+    monkeypatch.setattr(bulk, "order_all", broken)
+    await fleet.passes_time()
+    executor = fleet.executor()
+    while await executor.step():
+        pass
+
+    failed = await fleet.plan(plan)
+    assert (failed.state, failed.ordered, failed.place) == (state, 0, 0)
+    assert (await fleet.plan(other)).state is State.ORDERED
+    audited = "SELECT action || ': ' || reason FROM audit WHERE actor = 'heliograph' AND object_id = %s"
+    assert await fleet.value(audited, str(plan.id)) == told
+    monkeypatch.undo()
+    if failed.state is State.PAUSED:
+        await fleet.act(plans.resume, plan)
+    assert (await fleet.carry_out(plan)).ordered == 1
+
+
+async def test_a_failed_step_of_a_plan_that_was_cancelled_meanwhile_leaves_it_cancelled(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.passes_time()
+    lock = plans.lock
+
+    async def late(*args: Any) -> Plan:
+        await fleet.sql("UPDATE command_plan SET state = 'cancelled', finished_at = now()")
+        return await lock(*args)
+
+    async def broken(*_: Any) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr(bulk, "order_all", broken)
+    monkeypatch.setattr(plans, "lock", late)
+    await fleet.executor().step()
+
+    assert (await fleet.plan(plan)).state is State.CANCELLED
+
+
+async def test_a_step_that_fails_before_it_holds_a_plan_is_not_held_against_one(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.passes_time()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "from_row", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await fleet.executor().step()
+
+    assert (await fleet.plan(plan)).state is State.RUNNING
+
+
+@pytest.mark.parametrize("lost", [DatabaseUnavailable("gone"), NotMigrated("old")])
+async def test_what_is_no_fault_of_a_plan_is_not_held_against_it(
+    fleet: PlanFleet, monkeypatch: pytest.MonkeyPatch, lost: Exception
+) -> None:
+    plan = await fleet.draft()
+    await fleet.execute(plan)
+    await fleet.passes_time()
+
+    async def broken(*_: Any) -> None:
+        raise lost
+
+    monkeypatch.setattr(bulk, "order_all", broken)
+    with pytest.raises(type(lost)):
+        await fleet.executor().step()
+
+    assert (await fleet.plan(plan)).state is State.RUNNING
 
 
 async def test_a_day_s_cap_holds_every_plan_that_disables(fleet: PlanFleet) -> None:

@@ -12,6 +12,8 @@ from commands.policy import WishMakesNoSense
 from commands.waves import (
     CAREFUL,
     FREE,
+    RATE_KEPT_PER_S,
+    RATE_MIN_PER_S,
     Abort,
     Done,
     Go,
@@ -58,6 +60,17 @@ def at(terms: Terms, *, by_rate: int = ENOUGH, by_cap: int = ENOUGH, **progress:
         (CAREFUL, {"included": 1000, "ordered": 11, "failed": 19}, Go(89)),
         (CAREFUL, {"included": 1000, "ordered": 60, "failed": 2, "confirmed": 18}, Go(40)),
         (CAREFUL, {"included": 1000, "ordered": 60, "failed": 3, "confirmed": 17}, Abort(3, 20)),
+        # a wave that ended before its gate opened has failed, however few its commands were
+        (CAREFUL, {"included": 20, "ordered": 1, "failed": 1}, Abort(1, 1, "gate_pct")),
+        (CAREFUL, {"included": 1000, "ordered": 10, "confirmed": 8, "failed": 1}, Wait(Hold.GATE)),
+        (CAREFUL, {"included": 1000, "ordered": 10, "confirmed": 8, "failed": 2}, Abort(2, 10, "gate_pct")),
+        (
+            CAREFUL,
+            {"included": 1000, "ordered": 10, "confirmed": 3, "failed": 1, "withdrawn": 6},
+            Abort(1, 4, "gate_pct"),
+        ),
+        (CAREFUL, {"included": 1000, "ordered": 10, "confirmed": 9, "failed": 1}, Go(90)),
+        (CAREFUL, {"included": 1, "ordered": 1, "failed": 1}, Done()),
         # it is given up also while it waits
         (CAREFUL, {"included": 1000, "ordered": 100, "failed": 20}, Abort(20, 20)),
     ],
@@ -79,6 +92,7 @@ def test_rate_and_cap_bound_a_step() -> None:
     [
         ("rate_per_s", {"rate_per_s": 0}),
         ("rate_per_s", {"rate_per_s": float("nan")}),
+        ("rate_per_s", {"rate_per_s": 1e-11}),
         ("rate_per_s", {"rate_per_s": 1e9}),
         ("waves_pct", {"waves_pct": ()}),
         ("waves_pct", {"waves_pct": (50,)}),
@@ -98,6 +112,15 @@ def test_terms_that_make_no_sense_are_refused_by_name(field: str, given_terms: d
         Terms(**given_terms)  # type: ignore[arg-type]
 
     assert refused.value.facts["field"] == field
+
+
+def test_a_new_plan_is_no_slower_than_one_command_an_hour() -> None:
+    Terms(rate_per_s=RATE_MIN_PER_S).require_brisk()
+
+    with pytest.raises(WishMakesNoSense) as refused:
+        Terms(rate_per_s=RATE_KEPT_PER_S).require_brisk()
+
+    assert refused.value.facts["field"] == "rate_per_s"
 
 
 shares = st.lists(st.integers(1, 99), unique=True, max_size=5).map(lambda some: (*sorted(some), 100))
@@ -135,10 +158,16 @@ def test_no_wave_begins_before_its_gate_and_nothing_is_ordered_after_an_abort(
             case Done():
                 assert counts["ordered"] + counts["dropped"] == included
                 return
-            case Abort(failed, ended):
+            case Abort(failed, ended, "abort_pct"):
                 assert failed * 100 > terms.abort_pct * ended
                 assert ended >= terms.abort_sample
                 return
+            case Abort():
+                assert open_now == 0
+                assert counts["confirmed"] * 100 < terms.gate_pct * (counts["ordered"] - counts["withdrawn"])
+                return
+            case Wait(Hold.GATE):
+                assert open_now > 0
             case Wait():
                 assert by_rate == 0 or by_cap == 0 or counts["ordered"] == wave(terms, progress)[0]
         if open_now:
@@ -162,7 +191,7 @@ def test_over_any_time_no_more_is_ordered_than_the_rate_admits(rate: float, paus
     assert total <= rate * elapsed + 1
 
 
-@given(st.floats(0.001, 100))
+@given(st.floats(RATE_KEPT_PER_S, 100))
 def test_even_the_lowest_rate_goes_on(rate: float) -> None:
     later = NOON + timedelta(seconds=1 / rate)
 
