@@ -115,7 +115,7 @@ async def draft_list_plan(
     """Say what would be done to the units of a list: IMEIs or serial numbers, one a line.
 
     They stand in the column `imei`, `serial_number` or `unit` if the first line names one, else in
-    the first. Every line is accounted for, by its row.
+    the first; under the first two only such names count. Every line is accounted for, by its row.
     """
     source = Listing(upload.lines, upload.digest.hex())
     return await run.perform(wanted.draft(caller), source, wanted.reason, upload.digest)
