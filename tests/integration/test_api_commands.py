@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from protocol.messages import Mode
+from registry import audit
 from registry.permissions import Level
 from runtime import clock
 from runtime.settings import Database
@@ -317,3 +318,58 @@ async def test_the_audit_knows_who_ordered_from_where_and_why(enabled: Site) -> 
         )
 
     assert found == "somebody-admin-@example.com|instalment missed|api:127.0.0.1"
+
+
+async def test_the_audit_tells_every_order_of_a_unit_also_one_that_changes_nothing(enabled: Site) -> None:
+    token = await enabled.token(Level.ADMIN)
+    disabled = (await enabled.post(COMMANDS, token, DISABLE | {"after_s": 86_400})).json()
+    first = (await enabled.post(COMMANDS, token, ENABLE)).json()
+    await enabled.post(COMMANDS, token, ENABLE | {"reason": "paid after all"})
+
+    async with enabled.pool.transaction() as conn:
+        [_, *told] = await audit.of_object(conn, "unit", 1)
+
+    assert [entry.action for entry in told] == ["order_command"] * 3
+    assert [entry.reason for entry in told] == [DISABLE["reason"], ENABLE["reason"], "paid after all"]
+    assert [entry.after for entry in told] == [
+        {
+            "serial_number": unit_of(OWN),
+            "command": disabled["id"],
+            "kind": "set_mode",
+            "mode": "offline_disabled",
+            "after_s": 86_400,
+            "epoch": 1,
+            "new": True,
+        },
+        *(
+            {
+                "serial_number": unit_of(OWN),
+                "command": first["id"],
+                "kind": "set_mode",
+                "mode": "enabled",
+                "after_s": 0,
+                "epoch": 2,
+                "new": new,
+            }
+            for new in (True, False)
+        ),
+    ]
+
+
+async def test_the_audit_tells_of_a_settled_drift_with_its_unit(enabled: Site) -> None:
+    token = await enabled.token(Level.ADMIN)
+    await enabled.reports(1, epoch=7)  # which nobody ever gave
+    [found] = (await enabled.get(f"/v1/units/{unit_of(OWN)}/drifts", token)).json()["items"]
+    settled = {"decision": "dismiss", "reason": "board replaced"}
+    await enabled.post(f"/v1/drifts/{found['id']}/resolve", token, settled)
+
+    async with enabled.pool.transaction() as conn:
+        told = (await audit.of_object(conn, "unit", 1))[-1]
+
+    assert (told.action, told.reason) == ("drift_resolved", "board replaced")
+    assert told.after == {
+        "serial_number": unit_of(OWN),
+        "drift": found["id"],
+        "cause": found["cause"],
+        "resolution": "dismissed",
+    }

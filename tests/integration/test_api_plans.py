@@ -11,6 +11,7 @@ import pytest
 from httpx import Response
 
 from commands.executor import Executor
+from registry import audit
 from registry.permissions import Level
 from runtime.settings import Commands, Database, Plans
 from tests.builders import a_serial, an_imei
@@ -273,3 +274,26 @@ async def test_of_two_same_calls_at_once_one_counts(full: Site) -> None:
     }
     listed = (await full.get("/v1/plans", token)).json()["items"]
     assert [plan["state"] for plan in listed].count("ready") == 1
+
+
+async def test_the_audit_tells_what_a_plan_was_to_do_to_whom(full: Site) -> None:
+    token = await full.token(Level.ADMIN)
+    wanted = {"after_s": 86_400, "rate_per_s": 7, "filter": {"entity_id": OWN}}
+    plan = (await full.post("/v1/plans", token, DISABLE | wanted)).json()
+    await full.post(f"/v1/plans/{plan['id']}/execute", token, WHY)
+    listing = (await uploads(full, token, f"{an_imei(1)}\n?\n")).json()
+
+    async with full.pool.transaction() as conn:
+        drafted, executed = await audit.of_object(conn, "plan", plan["id"])
+        [of_list] = await audit.of_object(conn, "plan", listing["id"])
+
+    assert (drafted.action, executed.action) == ("draft_plan", "execute_plan")
+    for told in (drafted, executed):
+        assert told.after is not None
+        assert told.after["after_s"] == 86_400
+        assert told.after["terms"] == plan["terms"]
+        assert told.after["selection"] == {"filter": {"entity_id": OWN}}
+        assert (told.after["listed"], told.after["included"]) == (1, 1)
+    assert of_list.after is not None
+    assert of_list.after["selection"].keys() == {"list_sha256"}
+    assert (of_list.after["listed"], of_list.after["included"]) == (2, 1)
