@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from runtime.errors import Forbidden
@@ -63,6 +64,12 @@ class Caller:
     scope: Scope
     origin: str
     """Where the call came from, as the audit tells it: `api:127.0.0.1`, `cli:root`."""
+
+    token_id: int | None = None
+    """The API token that was shown; None for the command line."""
+
+    until: datetime | None = None
+    """When that token ends; what it issues ends no later."""
 
     def require(self, needed: Level) -> None:
         """Raise `LevelTooLow` unless this caller has the level or a higher one."""
