@@ -79,11 +79,13 @@ class Caller:
             )
 
     def require_rights(self, level: Level, scope: Scope) -> None:
-        """Raise unless this caller holds that level and that scope: nobody gives more than they have."""
+        """Raise unless this caller holds that level and scope: nobody gives or ends more than they have."""
         self.require(level)
         if not within(scope, self.scope):
             raise ScopeTooNarrow(
-                "Only entities of your own scope can be given.", needed=listed(scope), have=listed(self.scope)
+                "This takes all of these entities in your own scope.",
+                needed=listed(scope),
+                have=listed(self.scope),
             )
 
     def sees(self, entity_id: int) -> bool:

@@ -123,8 +123,13 @@ async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tup
 
 
 async def revoke(conn: Connection, token_id: int, deed: Deed) -> None:
-    """End a token now; `TokenNotFound`, or `TokenRevoked` when that was done before."""
+    """End a token now; `TokenNotFound`, or `TokenRevoked` when that was done before.
+
+    Raises `LevelTooLow` or `ScopeTooNarrow` when the caller has less than this token, unless it is its own.
+    """
     token = await by_id(conn, token_id)
+    if token_id != deed.by.token_id:
+        deed.by.require_rights(token.level, token.scope)
     if not await execute(conn, SQL.revoke, token_id=token_id, now=deed.now):
         raise TokenRevoked(f"Token {token_id} is revoked already.", token_id=token_id)
     await audit.write(conn, deed, "token_revoked", "api_token", token_id, before={"email": token.email})

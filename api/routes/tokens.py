@@ -123,9 +123,9 @@ async def issue_token(wanted: NewToken, caller: CanRead, conn: Transaction, once
     return IssuedToken.of(token, token=secret)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, responses=documented(401, 404, 409, 422, 503))
+@router.delete("/tokens/{token_id}", status_code=204, responses=documented(401, 403, 404, 409, 422, 503))
 async def revoke_token(token_id: Annotated[Id, Path()], caller: CanRead, conn: Transaction) -> None:
-    """End a token now."""
+    """End a token now: the caller's own one, or one that has no more rights."""
     token = await tokens.by_id(conn, token_id)
     if not (token.email == caller.email or manages_accounts(caller)):
         raise tokens.not_found(token_id)

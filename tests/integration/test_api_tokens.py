@@ -146,6 +146,33 @@ async def test_a_revoked_token_is_out_at_once(here: Site) -> None:
     assert problem(again) == (409, "token-revoked")
 
 
+async def test_a_token_ends_itself_and_none_of_more_rights(here: Site) -> None:
+    """A screen's token in wrong hands must not end what an account works with."""
+    admin = await here.token(Level.ADMIN)
+    [strong] = (await here.get("/v1/tokens", admin)).json()["items"]
+    wanted = {"name": "screen", "level": "overview"}
+    screen = (await here.post("/v1/tokens", admin, wanted)).json()
+    kiosk = (await here.post("/v1/tokens", admin, wanted | {"scope": [OWN]})).json()
+
+    above = await here.ask("DELETE", f"/v1/tokens/{strong['id']}", screen["token"])
+    beyond = await here.ask("DELETE", f"/v1/tokens/{screen['id']}", kiosk["token"])
+    less = await here.ask("DELETE", f"/v1/tokens/{kiosk['id']}", screen["token"])
+    itself = await here.ask("DELETE", f"/v1/tokens/{screen['id']}", screen["token"])
+
+    assert problem(above) == (403, "level-too-low")
+    assert problem(beyond) == (403, "scope-too-narrow")
+    assert (less.status_code, itself.status_code) == (204, 204)
+    assert (await here.get("/v1/units", admin)).status_code == 200
+
+
+async def test_a_token_of_a_lowered_account_ends_itself(here: Site) -> None:
+    token = await here.token(Level.ADMIN, name="demoted")
+    [own] = (await here.get("/v1/tokens", token)).json()["items"]
+    await here.sql("UPDATE account SET level = 'overview' WHERE email LIKE 'demoted%%'")
+
+    assert (await here.ask("DELETE", f"/v1/tokens/{own['id']}", token)).status_code == 204
+
+
 async def test_tokens_are_paged(here: Site) -> None:
     token = await here.token()
     for number in range(4):
