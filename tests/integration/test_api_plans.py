@@ -264,6 +264,24 @@ async def test_the_same_call_twice_acts_once(full: Site) -> None:
     assert problem(await full.post(f"/v1/plans/{plan}/execute", token, WHY)) == (409, "plan-elsewhere")
 
 
+async def test_a_kept_answer_is_for_those_alone_who_could_have_asked(full: Site) -> None:
+    token = await full.token(Level.ADMIN)
+    own = (await full.post("/v1/tokens", token, {"name": "n", "scope": [OWN]})).json()["token"]
+    lower = (await full.post("/v1/tokens", token, {"name": "n", "level": "technical"})).json()["token"]
+    plan = (await full.post("/v1/plans", token, DISABLE, key="draft")).json()["id"]
+    where = f"/v1/plans/{plan}"
+    for act in ("execute", "pause", "resume"):
+        assert (await full.post(f"{where}/{act}", token, WHY, key=act)).status_code == 200
+
+    foreign = [await full.post(f"{where}/{act}", own, WHY, key=act) for act in ("execute", "pause", "resume")]
+    foreign.append(await full.post("/v1/plans", own, DISABLE, key="draft"))
+    below = [await full.post(f"{where}/{act}", lower, WHY, key=act) for act in ("execute", "resume")]
+    below.append(await full.post("/v1/plans", lower, DISABLE, key="draft"))
+
+    assert [problem(one) for one in foreign] == [(404, "plan-not-found")] * 4
+    assert [problem(one) for one in below] == [(403, "level-too-low")] * 3
+
+
 async def test_of_two_same_calls_at_once_one_counts(full: Site) -> None:
     token = await full.token(Level.ADMIN)
 
