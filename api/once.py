@@ -1,4 +1,8 @@
-"""A creating request that comes twice is worked once: the Idempotency-Key and the answer it was given."""
+"""A creating request that comes twice is worked once: the Idempotency-Key and the answer it was given.
+
+Keys belong to an account, and its tokens differ: whether the caller may have an answer is asked anew,
+by the route before it comes here, or of the kept answer itself.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +60,18 @@ class Once:
         work: Callable[[], Awaitable[S]],
         *,
         under: str | None = None,
+        allowed: Callable[[dict[str, Any]], Awaitable[object]] | None = None,
     ) -> JSONResponse:
         """Do the work unless it is done, and answer the same either way; `under` is where its id is found.
 
-        `status` may depend on what was made.
+        `status` may depend on what was made. `allowed` raises for a kept answer that is not this caller's
+        to have.
         """
         kept = await idempotency.claim(self.conn, self.caller, self.request)
         if kept:
             code, body = kept.status, cast("dict[str, Any]", kept.body)
+            if allowed:
+                await allowed(body)
         else:
             made = await work()
             code = status if isinstance(status, int) else status(made)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
@@ -16,8 +17,9 @@ from starlette.responses import StreamingResponse
 
 Row = Sequence[object]
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A text that begins so would be computed by a spreadsheet, not shown."""
+FORMULA = re.compile(r"\A(?=[=+\-@\t\r\n])|(?<=[;\t])(?=[=+\-@])")
+"""Where a text would be computed by a spreadsheet, not shown: at its beginning, and behind a semicolon or
+a tab, which part columns in many of them, quotation marks or not."""
 
 
 class Csv(StreamingResponse):
@@ -53,7 +55,7 @@ def _cell(value: object) -> object:
         case bool():
             return str(value).lower()
         case str():
-            return f"'{value}" if value.startswith(FORMULA) else value
+            return FORMULA.sub("'", value)
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case Mapping():

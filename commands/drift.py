@@ -198,7 +198,8 @@ async def close(conn: Connection, drift: Drift, resolution: Resolution, deed: De
     if await execute(conn, SQL.close, id=drift.id, **told):
         await flag(conn, [drift.unit_id])
         after = {"drift": drift.id, "cause": drift.cause, "resolution": resolution}
-        await audit.write(conn, deed, "drift_resolved", "unit", drift.serial_number, after=after)
+        after |= {"serial_number": drift.serial_number}
+        await audit.write(conn, deed, "drift_resolved", "unit", drift.unit_id, after=after)
     return await by_id(conn, drift.id, scope=deed.by.scope)
 
 

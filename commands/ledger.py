@@ -119,7 +119,7 @@ async def order(
     A mode command gets the next epoch and supersedes an open one. Where two units are suspected
     under one IMEI, an offline-disable waits for a second person first: it might reach another home.
     Raises `Forbidden` below the needed level, `BadText` without a reason, and `policy`'s conflicts.
-    Writes audit and wakes the dispatchers with the commit.
+    Writes audit, also of a wish that is carried out already, and wakes the dispatchers with the commit.
     """
     deed.by.require(policy.needed_level(wish))
     deed.require_reason()
@@ -131,6 +131,7 @@ async def order(
         if existing.wishes:  # the newest word is this: what waits for approval is not
             _supersede(stand.book, existing.id, waiting_only=True)
             await stand.book.write(conn)
+        await _tell_order(conn, deed, unit, existing, new=False)
         return Ordered(existing, new=False)
     policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
     awaits = wish.disables and stand.suspected_clone
@@ -143,8 +144,7 @@ async def order(
         _supersede(stand.book, command.id, waiting_only=awaits)
     stand.book.enter(command, evidence={"reason": deed.reason})
     await stand.book.write(conn)
-    told = {"command": str(command.id), "kind": wish.kind, "mode": wish.mode, "epoch": command.epoch}
-    await audit.write(conn, deed, "order_command", "unit", unit.serial_number, after=told)
+    await _tell_order(conn, deed, unit, command, new=True)
     return Ordered(command, new=True)
 
 
@@ -330,6 +330,20 @@ async def write_down(conn: Connection, deed: Deed, action: str, before: Command,
         before={"state": before.state},
         after={"state": after.state, "epoch": after.epoch},
     )
+
+
+async def _tell_order(conn: Connection, deed: Deed, unit: Unit, command: Command, *, new: bool) -> None:
+    """Put an order into the audit, and whether it made the command that carries it out."""
+    told = {
+        "serial_number": unit.serial_number,
+        "command": str(command.id),
+        "kind": command.kind,
+        "mode": command.mode,
+        "after_s": command.after_s,
+        "epoch": command.epoch,
+        "new": new,
+    }
+    await audit.write(conn, deed, "order_command", "unit", unit.id, after=told)
 
 
 def _heard(row: DictRow) -> tuple[int, Mode | None]:

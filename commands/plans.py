@@ -6,7 +6,7 @@ needs more than one that enables, and only people stop one that enables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -376,6 +376,10 @@ async def _move(conn: Connection, plan: Plan, to: State, deed: Deed, action: str
     told = {
         "state": moved.state,
         "mode": moved.wish.mode,
+        "after_s": moved.wish.after_s,
+        "terms": asdict(moved.terms),
+        "selection": moved.selection,
+        "listed": (moved.summary or {}).get("listed"),
         "included": moved.included,
         "ordered": moved.ordered,
     }

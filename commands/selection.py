@@ -8,7 +8,8 @@ another plan has done (`Reversal`).
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -33,8 +34,16 @@ CHUNK = 2_000
 GIVEN_CHARS = 60
 """So much of a line that names nothing is told again."""
 
-HEADINGS = ("imei", "serial_number", "serial", "unit")
-"""A first line with one of these names the column; else the first column is meant."""
+HEADINGS = {
+    "imei": (Imei,),
+    "serial_number": (SerialNumber,),
+    "serial": (SerialNumber,),
+    "unit": (Imei, SerialNumber),
+}
+"""A first line with one of these names the column and what stands in it; else the first column is meant.
+
+A serial number may be all digits: what is left of an IMEI that lost one could be another unit's.
+"""
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -45,7 +54,7 @@ class Exclusion(StrEnum):
     """Why a plan leaves a line or a unit out."""
 
     NOT_A_NAME = "not_a_name"
-    """The line holds neither an IMEI nor a serial number."""
+    """The line holds neither an IMEI nor a serial number, or not the one that its column is for."""
 
     UNKNOWN = "unknown"
     """No unit within the plan's scope has this name; when its turn came: it is there no longer."""
@@ -84,6 +93,15 @@ class Listed(NamedTuple):
     given: str | None
     unit_id: int | None
     flaw: Exclusion | None = None
+
+
+class Name(NamedTuple):
+    """What a line names a unit by: both where the column does not tell, neither where it is no name."""
+
+    place: int
+    given: str
+    imei: Imei | None
+    serial: SerialNumber | None
 
 
 class Facts(NamedTuple):
@@ -213,59 +231,56 @@ class Listing:
 
     async def take(self, conn: Connection, scope: Scope, /) -> list[Listed] | None:
         """Read the next lines and find the units that they name."""
-        given = list(islice(self._names, CHUNK))
-        if not given:
+        names = list(islice(self._names, CHUNK))
+        if not names:
             return None
-        names = [names_of(text) for _, text in given]
         found = await rows(
             conn,
             lambda row: (row["place"], row["unit_id"]),
             SQL.by_names,
-            places=int4s([place for place, _ in given]),
-            imeis=texts([imei for imei, _ in names]),
-            serials=texts([serial for _, serial in names]),
+            places=int4s([name.place for name in names]),
+            imeis=texts([name.imei for name in names]),
+            serials=texts([name.serial for name in names]),
             scope=listed(scope),
         )
         ids = dict(found)
         return [
-            Listed(place, _shown(text), ids.get(place), None if place in ids else _flaw(imei, serial))
-            for (place, text), (imei, serial) in zip(given, names, strict=True)
+            Listed(name.place, _shown(name.given), ids.get(name.place), _flaw(name, ids)) for name in names
         ]
 
 
-def named(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Give row number and name of each line of a CSV that is not empty.
+def named(lines: Iterable[str]) -> Iterator[Name]:
+    """Give what each line of a CSV that is not empty names.
 
     Each line is read by itself: a quotation mark that is never closed spoils its own line only.
     """
-    column = 0
+    column, heading = 0, "unit"
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
         if number == 1:
             text = text.removeprefix(BYTE_ORDER_MARK)
             headings = [cell.strip().lower() for cell in _cells(text)]
-            column = next((headings.index(name) for name in HEADINGS if name in headings), -1)
-            if column >= 0:
+            found = next((name for name in HEADINGS if name in headings), None)
+            if found:
+                column, heading = headings.index(found), found
                 continue
-            column = 0
         if text.strip():
             cells = _cells(text)
-            yield number, cells[column].strip() if column < len(cells) else ""
+            given = cells[column].strip() if column < len(cells) else ""
+            yield Name(number, given, *names_of(given, heading))
 
 
-def names_of(text: str) -> tuple[Imei | None, SerialNumber | None]:
-    """Read a text as an IMEI and as a serial number; spreadsheets protect digits by `="…"`, people by `'`."""
+def names_of(text: str, heading: str = "unit") -> tuple[Imei | None, SerialNumber | None]:
+    """Read a text as what its heading says; spreadsheets protect digits by `="…"`, people by `'`."""
     bare = text.removeprefix('="').removesuffix('"') if text.startswith('="') else text.removeprefix("'")
     imei: Imei | None = None
     serial: SerialNumber | None = None
-    try:
-        imei = Imei(bare)
-    except Invalid:
-        imei = None
-    try:
-        serial = SerialNumber(bare)
-    except Invalid:
-        serial = None
+    if Imei in HEADINGS[heading]:
+        with suppress(Invalid):
+            imei = Imei(bare)
+    if SerialNumber in HEADINGS[heading]:
+        with suppress(Invalid):
+            serial = SerialNumber(bare)
     return imei, serial
 
 
@@ -338,8 +353,10 @@ def _shown(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in text[:GIVEN_CHARS])
 
 
-def _flaw(imei: Imei | None, serial: SerialNumber | None) -> Exclusion:
-    return Exclusion.NOT_A_NAME if imei is None and serial is None else Exclusion.UNKNOWN
+def _flaw(name: Name, found: Container[int]) -> Exclusion | None:
+    if name.place in found:
+        return None
+    return Exclusion.NOT_A_NAME if name.imei is None and name.serial is None else Exclusion.UNKNOWN
 
 
 def _facts(found: tuple[Any, ...]) -> Facts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from runtime.errors import Forbidden
@@ -64,6 +65,12 @@ class Caller:
     origin: str
     """Where the call came from, as the audit tells it: `api:127.0.0.1`, `cli:root`."""
 
+    token_id: int | None = None
+    """The API token that was shown; None for the command line."""
+
+    until: datetime | None = None
+    """When that token ends; what it issues ends no later."""
+
     def require(self, needed: Level) -> None:
         """Raise `LevelTooLow` unless this caller has the level or a higher one."""
         if self.level < needed:
@@ -72,11 +79,13 @@ class Caller:
             )
 
     def require_rights(self, level: Level, scope: Scope) -> None:
-        """Raise unless this caller holds that level and that scope: nobody gives more than they have."""
+        """Raise unless this caller holds that level and scope: nobody gives or ends more than they have."""
         self.require(level)
         if not within(scope, self.scope):
             raise ScopeTooNarrow(
-                "Only entities of your own scope can be given.", needed=listed(scope), have=listed(self.scope)
+                "This takes all of these entities in your own scope.",
+                needed=listed(scope),
+                have=listed(self.scope),
             )
 
     def sees(self, entity_id: int) -> bool:

@@ -11,6 +11,7 @@ from psycopg.rows import DictRow
 
 from registry import audit, intervals, wording
 from registry.audit import Deed
+from registry.wording import BadText
 from storage.sql import Connection, execute, load, row, rows
 
 SQL = load(__file__)
@@ -35,12 +36,25 @@ def checked(name: str) -> str:
     return wording.line(name, "name", NAME_LIMIT)
 
 
+def given(name: str) -> str:
+    """Give a name that something may be said of; `BadText` also for a slash at either end.
+
+    One slash too many in an address would make another type, for good. What was made so is still told.
+    """
+    bare = checked(name)
+    if bare.startswith("/") or bare.endswith("/"):
+        raise BadText("name begins or ends with a slash; write it without.", field="name")
+    return bare
+
+
 async def expect(conn: Connection, wanted: ProductType, deed: Deed) -> None:
     """Say what is expected of a type's units; of a unit with an interval of its own that holds on.
 
-    What is so already is not noted once more.
+    What is so already is not noted once more. Raises `BadText` without a reason, or for a name with a
+    slash at either end.
     """
     deed.require_reason()
+    given(wanted.name)
     after = {"expected_interval_s": wanted.expected_interval_s}
     before = None
     if not await execute(conn, SQL.add, **asdict(wanted)):

@@ -2,6 +2,8 @@
 
 A token carries a level and a scope of its own, never more than its account had when it was issued.
 At every use the smaller of both counts, for the account may have been lowered or disabled since.
+A token that issues another gives no more than it has, of rights and of time: who got hold of it has
+nothing after its end. Which token issued which is told by the audit alone.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ SQL = load(__file__)
 PREFIX = "hg_"
 SECRET_BYTES = 32
 NAME_LIMIT = 100
+DAYS = 90
 DAYS_LIMIT = 366
 
 
@@ -53,10 +56,13 @@ class BeyondAccount(Invalid):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a token is to be; level and scope default to the account's."""
+    """What a token is to be; level and scope default to the account's.
+
+    Without `days` it lives 90 days, or as long as the token that issues it if that is less.
+    """
 
     name: str
-    days: int = 90
+    days: int | None = None
     level: Level | None = None
     scope: Scope = None
 
@@ -79,12 +85,12 @@ class Token:
 async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tuple[str, Token]:
     """Issue a token for an account: the token in clear, this once, and what is kept of it.
 
-    Raises `AccountNotFound`, `AccountDisabled`, `BadLifetime`, `BeyondAccount`, and `LevelTooLow` or
-    `ScopeTooNarrow` when the caller has less than the token would.
+    Raises `AccountNotFound`, `AccountDisabled`, `BadLifetime` also for more days than the caller's token
+    has left, `BeyondAccount`, and `LevelTooLow` or `ScopeTooNarrow` when the caller has less than the
+    token would.
     """
     name = wording.line(terms.name, "name", NAME_LIMIT)
-    if not 1 <= terms.days <= DAYS_LIMIT:
-        raise BadLifetime(f"days must be from 1 to {DAYS_LIMIT}.", field="days", given=terms.days)
+    expires_at = _end(terms.days, deed)
     account = await accounts.get(conn, address)
     level, scope = terms.level or account.level, terms.scope or account.scope
     _require_within(account, level, scope)
@@ -100,18 +106,30 @@ async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tup
         level=level,
         scope=listed(scope),
         now=deed.now,
-        expires_at=deed.now + timedelta(days=terms.days),
+        expires_at=expires_at,
     )
     if token is None:
         raise AccountDisabled(f"{account.email} is disabled and gets no token.", email=account.email)
-    after = {"email": token.email, "name": name, "level": level, "scope": listed(scope)}
+    after = {
+        "email": token.email,
+        "name": name,
+        "level": level,
+        "scope": listed(scope),
+        "expires_at": expires_at.isoformat(),
+        "by_token": deed.by.token_id,
+    }
     await audit.write(conn, deed, "token_issued", "api_token", token.id, after=after)
     return secret, token
 
 
 async def revoke(conn: Connection, token_id: int, deed: Deed) -> None:
-    """End a token now; `TokenNotFound`, or `TokenRevoked` when that was done before."""
+    """End a token now; `TokenNotFound`, or `TokenRevoked` when that was done before.
+
+    Raises `LevelTooLow` or `ScopeTooNarrow` when the caller has less than this token, unless it is its own.
+    """
     token = await by_id(conn, token_id)
+    if token_id != deed.by.token_id:
+        deed.by.require_rights(token.level, token.scope)
     if not await execute(conn, SQL.revoke, token_id=token_id, now=deed.now):
         raise TokenRevoked(f"Token {token_id} is revoked already.", token_id=token_id)
     await audit.write(conn, deed, "token_revoked", "api_token", token_id, before={"email": token.email})
@@ -156,7 +174,27 @@ async def caller(conn: Connection, secret: str, *, origin: str, now: datetime) -
         level=min(Level(shown["level"]), Level(shown["account_level"])),
         scope=common(unlisted(shown["scope"]), unlisted(shown["account_scope"])),
         origin=origin,
+        token_id=shown["id"],
+        until=shown["expires_at"],
     )
+
+
+def _end(days: int | None, deed: Deed) -> datetime:
+    """Give when a token ends: cut to the caller's own end, unless more days were asked for by number."""
+    if days is not None and not 1 <= days <= DAYS_LIMIT:
+        raise BadLifetime(f"days must be from 1 to {DAYS_LIMIT}.", field="days", given=days)
+    end = deed.now + timedelta(days=DAYS if days is None else days)
+    until = deed.by.until
+    if until is None or end <= until:
+        return end
+    if days is not None:
+        raise BadLifetime(
+            f"Your token ends at {until.isoformat()}, and what it issues no later; without days, just then.",
+            field="days",
+            given=days,
+            until=until,
+        )
+    return until
 
 
 def _hash(secret: str) -> bytes:

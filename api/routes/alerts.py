@@ -112,7 +112,10 @@ async def resolve_alert(
         deed = Deed(by=caller, now=clock.now(), reason=word.reason)
         return AlertView.of(await alerts.resolve(conn, alert_id, deed, scope=caller.scope))
 
-    return await once.answer(200, work)
+    async def allowed(kept: dict[str, Any]) -> None:
+        await units.by_identity(conn, kept["imei"], scope=caller.scope)
+
+    return await once.answer(200, work, allowed=allowed)
 
 
 @router.post(
@@ -128,9 +131,9 @@ async def begin_life(
 
     For a unit that counts anew without having drawn a new `life`, or whose counters have leapt.
     """
+    found = await units.by_identity(conn, unit, scope=caller.scope)
 
     async def work() -> LifeView:
-        found = await units.by_identity(conn, unit, scope=caller.scope)
         deed = Deed(by=caller, now=clock.now(), reason=word.reason)
         return LifeView.of(await memory.lost(conn, found, deed))
 

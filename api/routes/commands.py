@@ -19,7 +19,7 @@ from api.paging import Page, PageQuery, Place, behind, page
 from api.problems import documented
 from api.routes.units import UnitName
 from api.shapes import Reason, Shape, Word
-from commands import ledger
+from commands import ledger, policy
 from commands.docket import Command, Origin
 from commands.ledger import CommandNotFound, Event
 from commands.policy import Wish
@@ -150,11 +150,13 @@ async def order_command(
     200 instead of 202 gives the command that carries out the same wish already: under way, or by which
     it holds. Where two units are suspected under one IMEI, an offline-disable waits for approval.
     """
+    wish = wanted.wish
+    found = await units.by_identity(conn, unit, scope=caller.scope)
+    caller.require(policy.needed_level(wish))
 
     async def work() -> OrderedView:
-        found = await units.by_identity(conn, unit, scope=caller.scope)
         deed = Deed(by=caller, now=clock.now(), reason=wanted.reason)
-        ordered = await ledger.order(conn, found, wanted.wish, deed, settings)
+        ordered = await ledger.order(conn, found, wish, deed, settings)
         return OrderedView.of(ordered.command, found, new=ordered.new)
 
     return await once.answer(lambda made: 202 if made.new else 200, work, under="/v1/commands")
@@ -194,9 +196,9 @@ async def cancel_command(
     command_id: UUID, word: Word, caller: CanCommand, conn: Transaction, once: OnlyOnce
 ) -> JSONResponse:
     """Take back a command that is under way; what was sent is overruled at the unit's next contact."""
+    _, unit = await _within(conn, command_id, caller)
 
     async def work() -> CommandView:
-        _, unit = await _within(conn, command_id, caller)
         deed = Deed(by=caller, now=clock.now(), reason=word.reason)
         return CommandView.of(await ledger.cancel(conn, command_id, deed), unit)
 
@@ -212,9 +214,9 @@ async def approve_command(
     command_id: UUID, word: Word, caller: CanDisable, conn: Transaction, once: OnlyOnce, settings: Deadlines
 ) -> JSONResponse:
     """Let a command go that waits for a second person. Admin level, and not who ordered it."""
+    _, unit = await _within(conn, command_id, caller)
 
     async def work() -> CommandView:
-        _, unit = await _within(conn, command_id, caller)
         deed = Deed(by=caller, now=clock.now(), reason=word.reason)
         return CommandView.of(await ledger.approve(conn, unit, command_id, deed, settings), unit)
 

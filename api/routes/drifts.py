@@ -158,6 +158,7 @@ async def resolve_drift(
 
     What takes power away needs the admin level, as every offline-disable.
     """
+    await drift.by_id(conn, drift_id, scope=caller.scope)
 
     async def work() -> DriftView:
         deed = Deed(by=caller, now=clock.now(), reason=decided.reason)
@@ -169,7 +170,7 @@ async def resolve_drift(
 @router.post(
     "/drifts/resolve",
     response_model=ManySettled,
-    responses=documented(400, 401, 403, 409, 413, 415, 422, 503),
+    responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def resolve_drifts(
     decided: ManyDecided, caller: CanCommand, conn: Transaction, once: OnlyOnce, settings: Deadlines
@@ -189,4 +190,9 @@ async def resolve_drifts(
                 items.append(Settled(id=number, drift=DriftView.of(found), refused=None))
         return ManySettled(items=items)
 
-    return await once.answer(200, work)
+    async def allowed(kept: dict[str, Any]) -> None:
+        for one in kept["items"]:
+            if one["drift"]:
+                await drift.by_id(conn, one["id"], scope=caller.scope)
+
+    return await once.answer(200, work, allowed=allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -18,7 +18,7 @@ from api.plan_shapes import NewListPlan, NewPlan, PlanStory, PlanUnitView, PlanV
 from api.problems import documented
 from api.sheets import Csv, Row, sheet
 from api.uploads import Uploaded
-from commands import dry_run, plan_units, plans, selection, waves
+from commands import dry_run, plan_units, plans, policy, selection, waves
 from commands.plan_units import Outcome, PlanUnit
 from commands.plans import Draft, Plan
 from commands.selection import Listing, Matching, Reversal, Source
@@ -75,10 +75,12 @@ class _DryRun:
 
     async def perform(self, draft: Draft, source: Source, reason: str, body: bytes) -> JSONResponse:
         """Find and judge the units, unless an earlier call has; two calls at once both do, and one counts."""
+        self._caller.require(policy.needed_level(draft.wish))
         once = idempotency.Request(key=self._key, route=self._route, body=body)
         deed = Deed(by=self._caller, now=clock.now(), reason=reason)
         async with self._pool.transaction() as conn:
             if earlier := await Once(conn, self._caller, once).earlier():
+                await plans.by_id(conn, UUID(earlier["id"]), self._caller.scope)
                 return JSONResponse(earlier, 201, {"Location": f"/v1/plans/{earlier['id']}"})
         plan_id, summary = await dry_run.perform(self._pool, draft, source, deed, self._settings)
         async with self._pool.transaction() as conn:
@@ -86,15 +88,18 @@ class _DryRun:
             async def work() -> PlanView:
                 return PlanView.of(await plans.ready(conn, plan_id, summary, deed, self._settings))
 
-            return await Once(conn, self._caller, once).answer(201, work, under="/v1/plans")
+            async def allowed(kept: dict[str, Any]) -> None:
+                await plans.by_id(conn, UUID(kept["id"]), self._caller.scope)
+
+            made = Once(conn, self._caller, once)
+            return await made.answer(201, work, under="/v1/plans", allowed=allowed)
 
 
 DryRun = Annotated[_DryRun, Depends(_DryRun)]
-MAKING = documented(400, 401, 403, 409, 413, 415, 422, 503)
 ACTING = documented(400, 401, 403, 404, 409, 413, 415, 422, 503)
 
 
-@router.post("/plans", status_code=201, response_model=PlanView, responses=MAKING)
+@router.post("/plans", status_code=201, response_model=PlanView, responses=ACTING)
 async def draft_plan(wanted: NewPlan, request: Request, caller: CanPlan, run: DryRun) -> JSONResponse:
     """Say what would be done to the units that fit a filter; nothing is ordered before it is executed."""
     source = Matching(wanted.filter.filter)
@@ -106,7 +111,7 @@ async def draft_plan(wanted: NewPlan, request: Request, caller: CanPlan, run: Dr
     "/plans.csv",
     status_code=201,
     response_model=PlanView,
-    responses=MAKING,
+    responses=ACTING,
     openapi_extra=uploads.IN_THE_DOCUMENT,
 )
 async def draft_list_plan(
@@ -115,7 +120,7 @@ async def draft_list_plan(
     """Say what would be done to the units of a list: IMEIs or serial numbers, one a line.
 
     They stand in the column `imei`, `serial_number` or `unit` if the first line names one, else in
-    the first. Every line is accounted for, by its row.
+    the first; under the first two only such names count. Every line is accounted for, by its row.
     """
     source = Listing(upload.lines, upload.digest.hex())
     return await run.perform(wanted.draft(caller), source, wanted.reason, upload.digest)
@@ -176,7 +181,7 @@ async def execute_plan(
     async def act(conn: Connection, plan_id: UUID, deed: Deed) -> Plan:
         return await plans.execute_plan(conn, plan_id, deed, settings)
 
-    return await _act(act, plan_id, wanted, caller, conn, once)
+    return await _act(act, plan_id, wanted, caller, conn, once, as_wished=True)
 
 
 @router.post("/plans/{plan_id}/approve", response_model=PlanView, responses=ACTING)
@@ -200,7 +205,7 @@ async def resume_plan(
     plan_id: UUID, wanted: Why, caller: CanCommand, conn: Transaction, once: OnlyOnce
 ) -> JSONResponse:
     """Go on with a paused plan."""
-    return await _act(plans.resume, plan_id, wanted, caller, conn, once)
+    return await _act(plans.resume, plan_id, wanted, caller, conn, once, as_wished=True)
 
 
 @router.post("/plans/{plan_id}/cancel", response_model=PlanView, responses=ACTING)
@@ -230,7 +235,14 @@ async def _act(
     caller: Caller,
     conn: Connection,
     once: Once,
+    *,
+    as_wished: bool = False,
 ) -> JSONResponse:
+    """Act on a plan once; `as_wished` where that needs the level that the plan's wish needs."""
+    plan = await plans.by_id(conn, plan_id, caller.scope)
+    if as_wished:
+        caller.require(policy.needed_level(plan.wish))
+
     async def work() -> PlanView:
         return PlanView.of(await act(conn, plan_id, Deed(by=caller, now=clock.now(), reason=wanted.reason)))
 

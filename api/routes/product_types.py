@@ -58,10 +58,13 @@ async def list_product_types(
     return page(shown, query.limit, lambda one: AfterProductType(name=one.name))
 
 
-# A name may hold a slash.
+# A name may hold a slash, though not at either end.
 @router.put("/product-types/{name:path}", responses=documented(400, 401, 403, 404, 413, 415, 422, 503))
 async def expect_of_product_type(
-    name: Annotated[TypeName, Path()], expected: Expected, caller: CanRegister, conn: Transaction
+    name: Annotated[str, Path(), AfterValidator(product_types.given)],
+    expected: Expected,
+    caller: CanRegister,
+    conn: Transaction,
 ) -> ProductTypeView:
     """Say at which interval a type's units make contact; factory level, with every entity in scope.
 

@@ -42,7 +42,10 @@ class NewToken(Shape):
     """A token to be issued; level and scope are the caller's own, or the other account's, unless said."""
 
     name: str
-    days: Annotated[int, Field(strict=True, ge=1, le=DAYS_LIMIT)] = 90
+    days: Annotated[
+        Annotated[int, Field(strict=True, ge=1, le=DAYS_LIMIT)] | None,
+        Field(description="No more than your token has left. Left out: 90, or what it has left if less."),
+    ] = None
     level: Level | None = None
     scope: Annotated[
         frozenset[BodyId] | None, Field(min_length=1, max_length=1000, description="Ids of entities.")
@@ -95,7 +98,10 @@ async def list_tokens(
 
 @router.post("/tokens", status_code=201, responses=documented(400, 401, 403, 404, 409, 413, 415, 422, 503))
 async def issue_token(wanted: NewToken, caller: CanRead, conn: Transaction, once: OnlyOnce) -> IssuedToken:
-    """Issue a token; it is shown this once. A repeated key is answered 409 with the token's id."""
+    """Issue a token; it is shown this once. A repeated key is answered 409 with the token's id.
+
+    It has no more rights than the token that issues it, and ends no later.
+    """
     email = caller.email if wanted.email is None else accounts.email(wanted.email)
     require_account(caller, email)
     earlier = await once.earlier()
@@ -117,9 +123,9 @@ async def issue_token(wanted: NewToken, caller: CanRead, conn: Transaction, once
     return IssuedToken.of(token, token=secret)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, responses=documented(401, 404, 409, 422, 503))
+@router.delete("/tokens/{token_id}", status_code=204, responses=documented(401, 403, 404, 409, 422, 503))
 async def revoke_token(token_id: Annotated[Id, Path()], caller: CanRead, conn: Transaction) -> None:
-    """End a token now."""
+    """End a token now: the caller's own one, or one that has no more rights."""
     token = await tokens.by_id(conn, token_id)
     if not (token.email == caller.email or manages_accounts(caller)):
         raise tokens.not_found(token_id)

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from protocol.messages import Mode
+from registry import audit
 from registry.permissions import Level
 from runtime import clock
 from runtime.settings import Database
@@ -17,7 +18,7 @@ from storage.pool import Pool
 from storage.sql import Connection, value
 from telemetry import alerts
 from telemetry.alerts import Finding, Kind
-from tests.calling import OWN, Site, problem, site, unit_of
+from tests.calling import FOREIGN, OWN, Site, problem, site, unit_of
 
 DISABLE = {"kind": "set_mode", "mode": "offline_disabled", "reason": "instalment missed"}
 ENABLE = {"kind": "set_mode", "mode": "enabled", "reason": "paid"}
@@ -199,6 +200,55 @@ async def test_the_same_key_and_body_get_the_same_answer(enabled: Site) -> None:
     assert stranger.json()["id"] != first.json()["id"]
 
 
+async def test_a_kept_answer_is_for_those_alone_who_could_have_asked(enabled: Site) -> None:
+    """Keys belong to an account: its tokens of less level or scope are not told what others have done."""
+    ann, bob = await enabled.token(Level.ADMIN, name="ann"), await enabled.token(Level.ADMIN, name="bob")
+
+    async def narrower(token: str, **less: object) -> str:
+        return str((await enabled.post("/v1/tokens", token, {"name": "n"} | less)).json()["token"])
+
+    async with enabled.pool.transaction() as conn:
+        await alerts.raise_all(conn, [Finding(1, Kind.TWO_UNITS, {})], now=clock.now())
+    [alert] = (await enabled.get(f"{UNIT}/alerts", ann)).json()["items"]
+    waiting = (await enabled.post(COMMANDS, ann, DISABLE, key="order")).json()
+    await enabled.reports(1, epoch=7)  # which nobody ever gave
+    await enabled.reports(2, epoch=7)
+    [first, second] = (await enabled.get("/v1/drifts", ann)).json()["items"]
+    dismiss = {"decision": "dismiss", "reason": "r"}
+    asked = {
+        "order": (COMMANDS, DISABLE),
+        "approve": (f"/v1/commands/{waiting['id']}/approve", {"reason": "r"}),
+        "cancel": (f"/v1/commands/{waiting['id']}/cancel", {"reason": "r"}),
+        "alert": (f"/v1/alerts/{alert['id']}/resolve", {"reason": "r"}),
+        "life": (f"{UNIT}/lives", {"reason": "r"}),
+        "drift": (f"/v1/drifts/{first['id']}/resolve", dismiss),
+        "drifts": ("/v1/drifts/resolve", dismiss | {"ids": [first["id"], second["id"]]}),
+    }
+    by = {name: bob if name == "approve" else ann for name in asked}
+    done = {name: await enabled.post(path, by[name], body, key=name) for name, (path, body) in asked.items()}
+    abroad = {ann: await narrower(ann, scope=[FOREIGN]), bob: await narrower(bob, scope=[FOREIGN])}
+    below = {ann: await narrower(ann, level="technical"), bob: await narrower(bob, level="technical")}
+
+    again = {name: await enabled.post(path, by[name], body, key=name) for name, (path, body) in asked.items()}
+    foreign = {
+        name: await enabled.post(path, abroad[by[name]], body, key=name)
+        for name, (path, body) in asked.items()
+    }
+    lower = {
+        name: await enabled.post(*(asked[name][0], below[by[name]], asked[name][1]), key=name)
+        for name in ("order", "approve")
+    }
+
+    assert {name: (one.status_code, one.json()) for name, one in again.items()} == {
+        name: (one.status_code, one.json()) for name, one in done.items()
+    }
+    assert {name: one.status_code for name, one in done.items()} == {
+        name: {"order": 202, "life": 201}.get(name, 200) for name in asked
+    }
+    assert {name: one.status_code for name, one in foreign.items()} == dict.fromkeys(asked, 404)
+    assert {name: problem(one) for name, one in lower.items()} == dict.fromkeys(lower, (403, "level-too-low"))
+
+
 async def test_a_refused_request_leaves_its_key_free(enabled: Site) -> None:
     token = await enabled.token(Level.ADMIN)
     await enabled.sql("UPDATE unit_status SET mode = 'd'")
@@ -317,3 +367,58 @@ async def test_the_audit_knows_who_ordered_from_where_and_why(enabled: Site) -> 
         )
 
     assert found == "somebody-admin-@example.com|instalment missed|api:127.0.0.1"
+
+
+async def test_the_audit_tells_every_order_of_a_unit_also_one_that_changes_nothing(enabled: Site) -> None:
+    token = await enabled.token(Level.ADMIN)
+    disabled = (await enabled.post(COMMANDS, token, DISABLE | {"after_s": 86_400})).json()
+    first = (await enabled.post(COMMANDS, token, ENABLE)).json()
+    await enabled.post(COMMANDS, token, ENABLE | {"reason": "paid after all"})
+
+    async with enabled.pool.transaction() as conn:
+        [_, *told] = await audit.of_object(conn, "unit", 1)
+
+    assert [entry.action for entry in told] == ["order_command"] * 3
+    assert [entry.reason for entry in told] == [DISABLE["reason"], ENABLE["reason"], "paid after all"]
+    assert [entry.after for entry in told] == [
+        {
+            "serial_number": unit_of(OWN),
+            "command": disabled["id"],
+            "kind": "set_mode",
+            "mode": "offline_disabled",
+            "after_s": 86_400,
+            "epoch": 1,
+            "new": True,
+        },
+        *(
+            {
+                "serial_number": unit_of(OWN),
+                "command": first["id"],
+                "kind": "set_mode",
+                "mode": "enabled",
+                "after_s": 0,
+                "epoch": 2,
+                "new": new,
+            }
+            for new in (True, False)
+        ),
+    ]
+
+
+async def test_the_audit_tells_of_a_settled_drift_with_its_unit(enabled: Site) -> None:
+    token = await enabled.token(Level.ADMIN)
+    await enabled.reports(1, epoch=7)  # which nobody ever gave
+    [found] = (await enabled.get(f"/v1/units/{unit_of(OWN)}/drifts", token)).json()["items"]
+    settled = {"decision": "dismiss", "reason": "board replaced"}
+    await enabled.post(f"/v1/drifts/{found['id']}/resolve", token, settled)
+
+    async with enabled.pool.transaction() as conn:
+        told = (await audit.of_object(conn, "unit", 1))[-1]
+
+    assert (told.action, told.reason) == ("drift_resolved", "board replaced")
+    assert told.after == {
+        "serial_number": unit_of(OWN),
+        "drift": found["id"],
+        "cause": found["cause"],
+        "resolution": "dismissed",
+    }

@@ -71,6 +71,16 @@ async def test_a_unit_is_named_by_its_imei_too(here: Site) -> None:
     assert (await told(here))[0] == 7200
 
 
+async def test_a_type_with_a_slash_at_its_end_from_an_earlier_release_is_still_told(here: Site) -> None:
+    await here.sql("INSERT INTO product_type (name, expected_interval_s) VALUES ('Hub2/', 60), ('Hub3', 60)")
+    token = await here.token()
+
+    first = (await here.get("/v1/product-types", token, limit=1)).json()
+    second = (await here.get("/v1/product-types", token, limit=1, cursor=first["next"])).json()
+
+    assert [one["name"] for one in first["items"] + second["items"]] == ["Hub2/", "Hub3"]
+
+
 async def test_types_are_listed_by_name_and_in_pages(here: Site) -> None:
     for name in ("c", "a/b", "a%20b", "a"):
         await expect(here, f"/v1/product-types/{name}", 60)
@@ -118,6 +128,8 @@ async def test_what_is_not_given_is_told_by_its_field_and_a_type_cannot_have_non
         (await here.put(f"/v1/product-types/{'x' * 65}", token, HOURLY), "/path/name"),
         (await here.put("/v1/product-types/a%00b", token, HOURLY), "/path/name"),
         (await here.put("/v1/product-types/", token, HOURLY), "/path/name"),
+        (await here.put("/v1/product-types/Hub2/", token, HOURLY), "/path/name"),
+        (await here.put("/v1/product-types//Hub2", token, HOURLY), "/path/name"),
     ]
 
     for answer, pointer in wrong:

@@ -11,6 +11,7 @@ import pytest
 from httpx import Response
 
 from commands.executor import Executor
+from registry import audit
 from registry.permissions import Level
 from runtime.settings import Commands, Database, Plans
 from tests.builders import a_serial, an_imei
@@ -265,6 +266,24 @@ async def test_the_same_call_twice_acts_once(full: Site) -> None:
     assert problem(await full.post(f"/v1/plans/{plan}/execute", token, WHY)) == (409, "plan-elsewhere")
 
 
+async def test_a_kept_answer_is_for_those_alone_who_could_have_asked(full: Site) -> None:
+    token = await full.token(Level.ADMIN)
+    own = (await full.post("/v1/tokens", token, {"name": "n", "scope": [OWN]})).json()["token"]
+    lower = (await full.post("/v1/tokens", token, {"name": "n", "level": "technical"})).json()["token"]
+    plan = (await full.post("/v1/plans", token, DISABLE, key="draft")).json()["id"]
+    where = f"/v1/plans/{plan}"
+    for act in ("execute", "pause", "resume"):
+        assert (await full.post(f"{where}/{act}", token, WHY, key=act)).status_code == 200
+
+    foreign = [await full.post(f"{where}/{act}", own, WHY, key=act) for act in ("execute", "pause", "resume")]
+    foreign.append(await full.post("/v1/plans", own, DISABLE, key="draft"))
+    below = [await full.post(f"{where}/{act}", lower, WHY, key=act) for act in ("execute", "resume")]
+    below.append(await full.post("/v1/plans", lower, DISABLE, key="draft"))
+
+    assert [problem(one) for one in foreign] == [(404, "plan-not-found")] * 4
+    assert [problem(one) for one in below] == [(403, "level-too-low")] * 3
+
+
 async def test_of_two_same_calls_at_once_one_counts(full: Site) -> None:
     token = await full.token(Level.ADMIN)
 
@@ -275,3 +294,26 @@ async def test_of_two_same_calls_at_once_one_counts(full: Site) -> None:
     }
     listed = (await full.get("/v1/plans", token)).json()["items"]
     assert [plan["state"] for plan in listed].count("ready") == 1
+
+
+async def test_the_audit_tells_what_a_plan_was_to_do_to_whom(full: Site) -> None:
+    token = await full.token(Level.ADMIN)
+    wanted = {"after_s": 86_400, "rate_per_s": 7, "filter": {"entity_id": OWN}}
+    plan = (await full.post("/v1/plans", token, DISABLE | wanted)).json()
+    await full.post(f"/v1/plans/{plan['id']}/execute", token, WHY)
+    listing = (await uploads(full, token, f"{an_imei(1)}\n?\n")).json()
+
+    async with full.pool.transaction() as conn:
+        drafted, executed = await audit.of_object(conn, "plan", plan["id"])
+        [of_list] = await audit.of_object(conn, "plan", listing["id"])
+
+    assert (drafted.action, executed.action) == ("draft_plan", "execute_plan")
+    for told in (drafted, executed):
+        assert told.after is not None
+        assert told.after["after_s"] == 86_400
+        assert told.after["terms"] == plan["terms"]
+        assert told.after["selection"] == {"filter": {"entity_id": OWN}}
+        assert (told.after["listed"], told.after["included"]) == (1, 1)
+    assert of_list.after is not None
+    assert of_list.after["selection"].keys() == {"list_sha256"}
+    assert (of_list.after["listed"], of_list.after["included"]) == (2, 1)

@@ -178,6 +178,23 @@ async def test_no_text_is_a_formula(here: Site, begins: str) -> None:
     assert row["extra"].startswith("{")
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("1;=cmd()", "1;'=cmd()"),
+        ("1\t@cmd()", "1\t'@cmd()"),
+        ("=a;-1;+2", "'=a;'-1;'+2"),
+        ("1;2 = 3 - 4", "1;2 = 3 - 4"),
+    ],
+)
+async def test_nor_is_one_where_semicolons_or_tabs_part_columns(here: Site, text: str, cell: str) -> None:
+    await store(here.pool, [a_beat(1, FIRST)._replace(fw=text)])
+
+    [row] = table(await here.get(PATH, await here.token(), **PERIOD))
+
+    assert row["fw"] == cell
+
+
 async def test_a_period_without_heartbeats_is_a_header_alone(here: Site) -> None:
     answer = await here.get(PATH, await here.token())
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 
+from registry import audit
 from registry.permissions import Level
 from runtime.settings import Database
 from storage.sql import value
@@ -66,6 +68,54 @@ async def test_nobody_gives_more_than_they_have(here: Site) -> None:
     assert default.json()["level"] == "overview"
 
 
+async def test_no_token_outlives_the_one_that_issued_it(here: Site) -> None:
+    """Who got hold of a token for a while would else have another one for a year, and so on."""
+    short = await here.token(Level.ADMIN, days=3)
+    [parent] = (await here.get("/v1/tokens", short)).json()["items"]
+
+    fits = await here.post("/v1/tokens", short, {"name": "fits", "days": 2})
+    cut = await here.post("/v1/tokens", short, {"name": "cut"})
+    longer = await here.post("/v1/tokens", short, {"name": "longer", "days": 4})
+    grandchild = await here.post("/v1/tokens", fits.json()["token"], {"name": "n", "days": 3})
+
+    assert fits.json()["expires_at"] < parent["expires_at"]
+    assert (cut.status_code, cut.json()["expires_at"]) == (201, parent["expires_at"])
+    assert problem(longer) == problem(grandchild) == (422, "bad-lifetime")
+    told = longer.json()
+    assert (told["field"], told["given"]) == ("days", 4)
+    assert datetime.fromisoformat(told["until"]) == datetime.fromisoformat(parent["expires_at"])
+
+
+async def test_nor_does_one_that_is_issued_for_another_account(here: Site) -> None:
+    await here.token(Level.TECHNICAL, name="tess")
+    system = await here.token(days=1)
+    wanted = {"name": "n", "email": "tess-technical-@example.com"}
+
+    cut = await here.post("/v1/tokens", system, wanted)
+    longer = await here.post("/v1/tokens", system, wanted | {"days": 2})
+
+    [own] = [
+        one for one in (await here.get("/v1/tokens", system)).json()["items"] if one["level"] == "system"
+    ]
+    assert cut.json()["expires_at"] == own["expires_at"]
+    assert problem(longer) == (422, "bad-lifetime")
+
+
+async def test_the_audit_tells_which_token_issued_a_token(here: Site) -> None:
+    token = await here.token(Level.ADMIN)
+    [parent] = (await here.get("/v1/tokens", token)).json()["items"]
+    issued = (await here.post("/v1/tokens", token, {"name": "n", "days": 1})).json()
+
+    async with here.pool.transaction() as conn:
+        [entry] = await audit.of_object(conn, "api_token", issued["id"])
+        [by_shell] = await audit.of_object(conn, "api_token", parent["id"])
+
+    assert entry.after is not None
+    assert entry.after["by_token"] == parent["id"]
+    assert by_shell.after is not None
+    assert by_shell.after["by_token"] is None
+
+
 async def test_only_who_manages_accounts_issues_for_others(here: Site) -> None:
     await here.token(Level.TECHNICAL, name="tess")
     wanted = {"name": "n", "email": "Tess-technical-@example.com"}
@@ -94,6 +144,33 @@ async def test_a_revoked_token_is_out_at_once(here: Site) -> None:
     assert (revoked.status_code, revoked.content) == (204, b"")
     assert problem(used) == (401, "unauthenticated")
     assert problem(again) == (409, "token-revoked")
+
+
+async def test_a_token_ends_itself_and_none_of_more_rights(here: Site) -> None:
+    """A screen's token in wrong hands must not end what an account works with."""
+    admin = await here.token(Level.ADMIN)
+    [strong] = (await here.get("/v1/tokens", admin)).json()["items"]
+    wanted = {"name": "screen", "level": "overview"}
+    screen = (await here.post("/v1/tokens", admin, wanted)).json()
+    kiosk = (await here.post("/v1/tokens", admin, wanted | {"scope": [OWN]})).json()
+
+    above = await here.ask("DELETE", f"/v1/tokens/{strong['id']}", screen["token"])
+    beyond = await here.ask("DELETE", f"/v1/tokens/{screen['id']}", kiosk["token"])
+    less = await here.ask("DELETE", f"/v1/tokens/{kiosk['id']}", screen["token"])
+    itself = await here.ask("DELETE", f"/v1/tokens/{screen['id']}", screen["token"])
+
+    assert problem(above) == (403, "level-too-low")
+    assert problem(beyond) == (403, "scope-too-narrow")
+    assert (less.status_code, itself.status_code) == (204, 204)
+    assert (await here.get("/v1/units", admin)).status_code == 200
+
+
+async def test_a_token_of_a_lowered_account_ends_itself(here: Site) -> None:
+    token = await here.token(Level.ADMIN, name="demoted")
+    [own] = (await here.get("/v1/tokens", token)).json()["items"]
+    await here.sql("UPDATE account SET level = 'overview' WHERE email LIKE 'demoted%%'")
+
+    assert (await here.ask("DELETE", f"/v1/tokens/{own['id']}", token)).status_code == 204
 
 
 async def test_tokens_are_paged(here: Site) -> None:

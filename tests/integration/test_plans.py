@@ -144,7 +144,7 @@ async def test_every_line_of_a_list_is_accounted_for(fleet: PlanFleet) -> None:
     assert told == [
         (2, a_serial(1), None),
         (3, a_serial(2), None),
-        (4, a_serial(3), None),
+        (4, None, Exclusion.NOT_A_NAME),
         (5, a_serial(1), Exclusion.TWICE),
         (7, None, Exclusion.NOT_A_NAME),
         (8, None, Exclusion.NOT_A_NAME),
@@ -163,6 +163,32 @@ async def test_a_list_without_a_heading_has_its_names_in_the_first_column(fleet:
     plan = await fleet.listing([f"{an_imei(1)},x\n", f"{a_serial(2)}\n"])
 
     assert [(line.row, line.exclusion) for line in await fleet.lines(plan)] == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize(
+    ("heading", "lost_a_digit", "imei", "serial"),
+    [
+        ("imei", Exclusion.NOT_A_NAME, None, Exclusion.NOT_A_NAME),
+        ("Serial_Number", None, Exclusion.UNKNOWN, None),
+        ("serial", None, Exclusion.UNKNOWN, None),
+        ("unit", None, None, None),
+        (None, None, None, None),
+    ],
+)
+async def test_a_heading_says_which_names_stand_below_it(
+    fleet: PlanFleet,
+    heading: str | None,
+    lost_a_digit: Exclusion | None,
+    imei: Exclusion | None,
+    serial: Exclusion | None,
+) -> None:
+    """What is left of an IMEI that lost its first digit is another unit's serial number."""
+    await fleet.sql("UPDATE unit SET serial_number = %s WHERE id = 2", an_imei(1)[1:])
+    names = [an_imei(1)[1:], an_imei(3), a_serial(4)]
+
+    plan = await fleet.listing(names if heading is None else [heading, *names])
+
+    assert [line.exclusion for line in await fleet.lines(plan)] == [lost_a_digit, imei, serial]
 
 
 async def test_a_foreign_unit_cannot_be_told_from_one_that_is_not_there(fleet: PlanFleet) -> None:

@@ -163,6 +163,9 @@ def test_what_is_expected_of_a_product_type(terminal: Terminal) -> None:
     assert terminal.fails(*hourly, "--reason", " ")["field"] == "reason"
     wrong = terminal.fails("product-type", "Hub2", "--expected-interval-s", 0, "--reason", "x")
     assert (wrong["error"], wrong["field"]) == ("BadInterval", "expected_interval_s")
+    for name in ("Hub2/", "/Hub2", "Hub2/ "):
+        slash = terminal.fails("product-type", name, "--expected-interval-s", 60, "--reason", "x")
+        assert (slash["error"], slash["field"]) == ("BadText", "name")
 
 
 def test_a_new_generation_of_keys_gives_a_new_password(

@@ -115,7 +115,8 @@ def _row(trial: Trial, ground: Ground, callers: Callers) -> Row:
         "SELECT u.imei, c.id::text, c.kind, c.mode, c.reason, c.ordered_at,"
         " (SELECT count(*) FROM command_event e WHERE e.command_id = c.id AND e.event = 'ordered'),"
         " (SELECT count(*) FROM audit a"
-        " WHERE a.action = 'order_command' AND a.after->>'command' = c.id::text)"
+        " WHERE a.action = 'order_command' AND (a.after->>'new')::boolean"
+        " AND a.after->>'command' = c.id::text)"
         " FROM command c JOIN unit u ON u.id = c.unit_id"
     )
     orders = callers.orders
