@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from deploy.local import demo as demonstration
-from deploy.local import theatre
+from deploy.local import surroundings, theatre
 from deploy.local.account import Account, servers_account
 from deploy.local.demo import INTERRUPTED, Options
 from deploy.local.folder import Folder, open_folder, state_path
@@ -87,6 +87,7 @@ def scenarios(
 
 
 def _run(work: Work, path: Path | None = None, console: Console | None = None) -> None:
+    surroundings.leave()
     progress = Progress(console or Console())
     account = servers_account()
     folder = open_folder(path or state_path(), account)

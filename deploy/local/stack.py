@@ -79,7 +79,8 @@ def up(
             mqtt = stack.enter_context(broker.serve(folder, account, [one.name for one in planned]))
             stack.enter_context(children.watch("mosquitto", mqtt.child))
         with progress.step("Schema"):
-            step("storage", "migrate", env={"HELIOGRAPH_DATABASE_URL": database.url(Role.OWNER)})
+            owner = {"HELIOGRAPH_DATABASE_OWNER_URL": database.url(Role.OWNER)}
+            step("storage", "migrate", env={"HELIOGRAPH_DATABASE_URL": database.url(), **owner})
         api_port = folder.port("api", wish=int(os.environ.get(HTTP_PORT) or API_PORT))
         serving = {"HELIOGRAPH_DATABASE_URL": database.url(), HTTP_PORT: str(api_port)}
         environment = {

@@ -33,6 +33,14 @@ UP_S = 120.0
 WHO = ("here", "elsewhere") if os.geteuid() == 0 else ("here",)
 """Only root can become somebody else; whoever is not root is that somebody already."""
 
+FOREIGN = {
+    "HELIOGRAPH_DATABASE_URL": "postgresql://somebody:secret@127.0.0.1:1/theirs",
+    "HELIOGRAPH_DATABASE_OWNER_URL": "postgresql://somebody:secret@127.0.0.1:1/theirs",
+    "HELIOGRAPH_BROKER_CA_FILE": "/nowhere/ca.pem",
+    "HELIOGRAPH_SECRETS_DIR": "/nowhere",
+}
+"""What a shell may hold of another installation: nothing here goes there."""
+
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".heliograph", "__pycache__", ".*_cache", ".hypothesis", "out"
 )
@@ -58,7 +66,7 @@ class Place:
             "HOME": str(self.home),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        return {**os.environ, **ours}
+        return {**os.environ, **FOREIGN, **ours}
 
     def launch(self, *words: str) -> Child:
         return Child(
