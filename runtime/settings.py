@@ -8,9 +8,10 @@ room's `__main__` only and passed down; `python -m runtime settings` prints them
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +31,11 @@ SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 MASTER_SECRET_BYTES = 32
 CENTURY_DAYS = 36_500
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+PORTS = range(1, 65_536)
+
+BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+PLACE = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::(?P<port>[0-9]{0,9}))?")
+"""One host of a database's address, an IPv6 address in brackets, and its port."""
 
 
 class BadSetting(Invalid):
@@ -48,8 +54,20 @@ class Settings(BaseSettings):
         super().__init__(_secrets_dir=secrets_dir, **values)
 
 
+def _split(text: str) -> SplitResult:
+    """Take an address apart; nothing of it is told, for somebody may have written a password into it."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.port is None or parts.port in PORTS
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"host and port are written as host:port, the port from {PORTS[0]} to {PORTS[-1]}")
+    return parts
+
+
 def _broker_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
         raise ValueError("write it as mqtt://host:port, or mqtts://host:port for TLS")
     if parts.username or parts.password:
@@ -60,7 +78,7 @@ def _broker_url(text: str) -> str:
 
 
 def _api_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("write it as https://host:port")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
@@ -69,8 +87,21 @@ def _api_url(text: str) -> str:
 
 
 def _database_url(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().startswith(("postgresql://", "postgres://")):
+    """Refuse what the driver would complain of, or take for the host, with the password in its words."""
+    scheme, there, rest = secret.get_secret_value().partition("://")
+    if not there or scheme not in {"postgresql", "postgres"}:
         raise ValueError("write it as postgresql://role:password@host:port/database")
+    authority, _, path = rest.partition("/")
+    login, _, places = authority.rpartition("@")
+    if BROKEN_ESCAPE.search(rest) or "@" in login or "@" in path.partition("?")[0]:
+        raise ValueError("percent-encode role and password: % is %25, @ is %40, / is %2F, : is %3A")
+    for place in places.partition("?")[0].split(","):
+        found = PLACE.fullmatch(place)
+        if found is None or (found["port"] and int(found["port"]) not in PORTS):
+            raise ValueError(
+                f"a port is a number from {PORTS[0]} to {PORTS[-1]}; "
+                "if that is the password, percent-encode it: / is %2F, : is %3A"
+            )
     return secret
 
 
