@@ -8,13 +8,13 @@ room's `__main__` only and passed down; `python -m runtime settings` prints them
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     FilePath,
     SecretStr,
@@ -22,20 +22,16 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from runtime import addresses
 from runtime.errors import Invalid
 
 PREFIX = "HELIOGRAPH_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 MASTER_SECRET_BYTES = 32
 CENTURY_DAYS = 36_500
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-PORTS = range(1, 65_536)
-
-BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
-PLACE = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::(?P<port>[0-9]{0,9}))?")
-"""One host of a database's address, an IPv6 address in brackets, and its port."""
 
 
 class BadSetting(Invalid):
@@ -45,7 +41,7 @@ class BadSetting(Invalid):
 class Settings(BaseSettings):
     """One concern's settings; frozen, read from the environment and the secrets folder."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         secrets_dir = os.environ.get(SECRETS_DIR)
@@ -54,55 +50,12 @@ class Settings(BaseSettings):
         super().__init__(_secrets_dir=secrets_dir, **values)
 
 
-def _split(text: str) -> SplitResult:
-    """Take an address apart; nothing of it is told, for somebody may have written a password into it."""
+def _json(given: Any) -> Any:
+    """Read JSON here, where what is none is refused like every other value."""
     try:
-        parts = urlsplit(text)
-        usable = parts.port is None or parts.port in PORTS
+        return from_json(given) if isinstance(given, str) else given
     except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f"host and port are written as host:port, the port from {PORTS[0]} to {PORTS[-1]}")
-    return parts
-
-
-def _broker_url(text: str) -> str:
-    parts = _split(text)
-    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-        raise ValueError("write it as mqtt://host:port, or mqtts://host:port for TLS")
-    if parts.username or parts.password:
-        raise ValueError("logins have settings of their own and do not belong into the address")
-    if parts.scheme == "mqtt" and parts.hostname not in LOOPBACK:
-        raise ValueError("plain TCP is for loopback only; use mqtts://")
-    return text
-
-
-def _api_url(text: str) -> str:
-    parts = _split(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("write it as https://host:port")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError("plain HTTP is for loopback only, for a token goes with it; use https://")
-    return text
-
-
-def _database_url(secret: SecretStr) -> SecretStr:
-    """Refuse what the driver would complain of, or take for the host, with the password in its words."""
-    scheme, there, rest = secret.get_secret_value().partition("://")
-    if not there or scheme not in {"postgresql", "postgres"}:
-        raise ValueError("write it as postgresql://role:password@host:port/database")
-    authority, _, path = rest.partition("/")
-    login, _, places = authority.rpartition("@")
-    if BROKEN_ESCAPE.search(rest) or "@" in login or "@" in path.partition("?")[0]:
-        raise ValueError("percent-encode role and password: % is %25, @ is %40, / is %2F, : is %3A")
-    for place in places.partition("?")[0].split(","):
-        found = PLACE.fullmatch(place)
-        if found is None or (found["port"] and int(found["port"]) not in PORTS):
-            raise ValueError(
-                f"a port is a number from {PORTS[0]} to {PORTS[-1]}; "
-                "if that is the password, percent-encode it: / is %2F, : is %3A"
-            )
-    return secret
+        raise ValueError("this is not JSON") from None
 
 
 def _master_secret(secret: SecretStr) -> SecretStr:
@@ -115,7 +68,8 @@ def _master_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(addresses.database)]
+MasterSecret = Annotated[SecretStr, AfterValidator(_master_secret)]
 
 
 class Database(Settings):
@@ -148,7 +102,7 @@ class Database(Settings):
 class Broker(Settings):
     """The MQTT broker, and how the backend logs in there."""
 
-    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
+    broker_url: Annotated[str, AfterValidator(addresses.broker)] = Field(
         default="mqtt://127.0.0.1:1883", description="mqtt://host:port (loopback only) or mqtts://host:port"
     )
     broker_ca_file: FilePath | None = Field(
@@ -306,7 +260,7 @@ class Plans(Settings):
 class Keys(Settings):
     """Master secrets, from which every unit's key and password are derived."""
 
-    master_secrets: dict[int, Annotated[SecretStr, AfterValidator(_master_secret)]] = Field(
+    master_secrets: Annotated[dict[int, MasterSecret], NoDecode, BeforeValidator(_json)] = Field(
         min_length=1, description='JSON map of key generation to 64 hexadecimal digits: {"1": "…"}'
     )
 
@@ -346,7 +300,7 @@ class Health(Settings):
 class Operator(Settings):
     """How a program goes in at the API, as scenarios do."""
 
-    api_url: Annotated[str, AfterValidator(_api_url)] = Field(
+    api_url: Annotated[str, AfterValidator(addresses.api)] = Field(
         default="http://127.0.0.1:8080",
         description="where the API answers: https://host:port, or http:// on loopback",
     )

@@ -216,6 +216,20 @@ def test_a_folder_has_one_launcher_and_outlives_its_murder(here: Place) -> None:
     assert not [name for name, child in children.items() if child.alive]
 
 
+@pytest.mark.parametrize("port", ["abc", "99999"])
+def test_a_port_that_is_none_is_told_before_anything_starts(
+    here: Place, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_HTTP_PORT", port)
+
+    launcher = here.launch("up")
+
+    assert until(lambda: launcher.ended is not None, UP_S)
+    assert launcher.ended == 1
+    assert launcher.last_words().startswith("heliograph: HELIOGRAPH_HTTP_PORT: ")
+    assert not (here.state / "postgres").exists()
+
+
 def test_secrets_are_in_no_command_line_and_in_no_open_file(running: Place) -> None:
     secrets = json.loads((running.state / "secrets.json").read_text()).values()
 

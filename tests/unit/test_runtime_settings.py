@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from runtime.settings import BadSetting, Broker, Database, Operator, read
+from runtime.settings import BadSetting, Broker, Database, Gateway, Http, Keys, Operator, Settings, read
 
 SECRET = "hunter2"  # noqa: S105 - in no message
 
@@ -79,3 +82,55 @@ def test_a_port_that_is_none_is_refused_before_anybody_connects(
 
         assert refused.value.facts == {"setting": name}
         assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["notjson", "", "{", "[]", '"x"', '{"1": "' + SECRET + '"}', "[" * 5000])
+def test_master_secrets_that_are_none_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_MASTER_SECRETS", value)
+
+    with pytest.raises(BadSetting, match="64 hexadecimal digits") as refused:
+        read(Keys)
+
+    assert refused.value.facts == {"setting": "HELIOGRAPH_MASTER_SECRETS"}
+    assert SECRET not in str(refused.value)
+
+
+def test_master_secrets_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "heliograph_master_secrets").write_text(json.dumps({"3": "00" * 32}) + "\n")
+    monkeypatch.delenv("HELIOGRAPH_MASTER_SECRETS", raising=False)
+    monkeypatch.setenv("HELIOGRAPH_SECRETS_DIR", str(tmp_path))
+
+    assert read(Keys).master(3) == bytes(32)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Database, "HELIOGRAPH_DATABASE_DEADLINE_S"),
+        (Database, "HELIOGRAPH_DATABASE_LOCK_TIMEOUT_S"),
+        (Gateway, "HELIOGRAPH_GATEWAY_HANG_S"),
+    ],
+)
+def test_no_number_of_seconds_is_without_end(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_DATABASE_URL", "postgresql://app@host/db")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_UPLINK_PASSWORD", "up")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_DOWNLINK_PASSWORD", "down")
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(BadSetting, match="finite") as refused:
+        read(kind)
+
+    assert refused.value.facts == {"setting": name}
+
+
+@pytest.mark.parametrize("value", ["abc", "99999", "-1"])
+def test_a_port_to_listen_on_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HELIOGRAPH_HTTP_PORT", value)
+
+    with pytest.raises(BadSetting, match="HELIOGRAPH_HTTP_PORT"):
+        read(Http)
