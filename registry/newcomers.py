@@ -1,7 +1,8 @@
 """Units that a maker announces: one, or a CSV of many, each line checked before it is let in.
 
 The columns are named by the header, in any order; a byte-order mark and CRLF are taken as they
-come. A line that fails is told with its number, its field and the reason; the others go on.
+come. A line that fails is told with its number, its field and the reason; the others go on. No cell
+holds a line end, so each line is read by itself: a quote that is left open costs its own line only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 from protocol.identity import Imei, SerialNumber
@@ -97,27 +97,26 @@ def refusal(line: int, error: HeliographError) -> Verdict:
 
 def read(lines: Iterable[str]) -> Iterator[Announced | Verdict]:
     """Read a CSV line by line; `BadHeader` comes before the first."""
-    rest = iter(lines)
-    first = next(rest, "").removeprefix(BYTE_ORDER_MARK)
-    table = csv.reader(chain([first], rest), strict=True)
-    columns = _header(table)
-    while True:
-        line = table.line_num + 1
+    numbered = enumerate(lines, 1)
+    _, first = next(numbered, (1, ""))
+    columns = _header(first.removeprefix(BYTE_ORDER_MARK))
+    for line, text in numbered:
         try:
-            cells = next(table)
-            if cells:
+            if cells := _cells(text):
                 yield Announced(line=line, newcomer=_newcomer(columns, cells))
-        except StopIteration:
-            return
         except csv.Error as error:
             yield refusal(line, BadLine(f"The line is not well-formed CSV: {error}."))
         except Invalid as error:
             yield refusal(line, error)
 
 
-def _header(table: Iterator[list[str]]) -> list[str]:
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line], strict=True), [])
+
+
+def _header(line: str) -> list[str]:
     try:
-        columns = [name.strip().lower() for name in next(table, [])]
+        columns = [name.strip().lower() for name in _cells(line)]
     except csv.Error as error:
         raise BadHeader(f"The first line is not well-formed CSV: {error}.") from None
     known = {*REQUIRED, *OPTIONAL}

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     FilePath,
     SecretStr,
@@ -21,15 +22,16 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from runtime import addresses
 from runtime.errors import Invalid
 
 PREFIX = "HELIOGRAPH_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 MASTER_SECRET_BYTES = 32
 CENTURY_DAYS = 36_500
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class BadSetting(Invalid):
@@ -39,7 +41,7 @@ class BadSetting(Invalid):
 class Settings(BaseSettings):
     """One concern's settings; frozen, read from the environment and the secrets folder."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         secrets_dir = os.environ.get(SECRETS_DIR)
@@ -48,30 +50,12 @@ class Settings(BaseSettings):
         super().__init__(_secrets_dir=secrets_dir, **values)
 
 
-def _broker_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-        raise ValueError("write it as mqtt://host:port, or mqtts://host:port for TLS")
-    if parts.username or parts.password:
-        raise ValueError("logins have settings of their own and do not belong into the address")
-    if parts.scheme == "mqtt" and parts.hostname not in LOOPBACK:
-        raise ValueError("plain TCP is for loopback only; use mqtts://")
-    return text
-
-
-def _api_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("write it as https://host:port")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError("plain HTTP is for loopback only, for a token goes with it; use https://")
-    return text
-
-
-def _database_url(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().startswith(("postgresql://", "postgres://")):
-        raise ValueError("write it as postgresql://role:password@host:port/database")
-    return secret
+def _json(given: Any) -> Any:
+    """Read JSON here, where what is none is refused like every other value."""
+    try:
+        return from_json(given) if isinstance(given, str) else given
+    except ValueError:
+        raise ValueError("this is not JSON") from None
 
 
 def _master_secret(secret: SecretStr) -> SecretStr:
@@ -84,7 +68,8 @@ def _master_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(addresses.database)]
+MasterSecret = Annotated[SecretStr, AfterValidator(_master_secret)]
 
 
 class Database(Settings):
@@ -117,7 +102,7 @@ class Database(Settings):
 class Broker(Settings):
     """The MQTT broker, and how the backend logs in there."""
 
-    broker_url: Annotated[str, AfterValidator(_broker_url)] = Field(
+    broker_url: Annotated[str, AfterValidator(addresses.broker)] = Field(
         default="mqtt://127.0.0.1:1883", description="mqtt://host:port (loopback only) or mqtts://host:port"
     )
     broker_ca_file: FilePath | None = Field(
@@ -275,7 +260,7 @@ class Plans(Settings):
 class Keys(Settings):
     """Master secrets, from which every unit's key and password are derived."""
 
-    master_secrets: dict[int, Annotated[SecretStr, AfterValidator(_master_secret)]] = Field(
+    master_secrets: Annotated[dict[int, MasterSecret], NoDecode, BeforeValidator(_json)] = Field(
         min_length=1, description='JSON map of key generation to 64 hexadecimal digits: {"1": "…"}'
     )
 
@@ -315,7 +300,7 @@ class Health(Settings):
 class Operator(Settings):
     """How a program goes in at the API, as scenarios do."""
 
-    api_url: Annotated[str, AfterValidator(_api_url)] = Field(
+    api_url: Annotated[str, AfterValidator(addresses.api)] = Field(
         default="http://127.0.0.1:8080",
         description="where the API answers: https://host:port, or http:// on loopback",
     )

@@ -33,7 +33,8 @@ from simulator.fleet import Fleet
 from simulator.ledger import Ledger, Truth
 from simulator.link import Endpoint
 from simulator.memory import Memories
-from simulator.plan import Faults, Plan, Tally
+from simulator.numbers import finite
+from simulator.plan import LONGEST_INTERVAL_S, Faults, Plan, Tally
 from simulator.playbill import Teller, faults_table, invariants_table, scenarios_table
 from simulator.scenario import Scenario
 from simulator.stage import Outcome, Place, play
@@ -51,7 +52,9 @@ Seed = Annotated[int, typer.Option(help="the same seed gives the same fleet, wea
 
 
 def _rate(what: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(min=0.0, max=1.0, help=f"probability that {what}")
+    option: typer.models.OptionInfo = typer.Option(
+        min=0.0, max=1.0, callback=finite, help=f"probability that {what}"
+    )
     return option
 
 
@@ -74,11 +77,18 @@ def roster(
 def fleet(  # noqa: PLR0913 - each is an option of the command line
     *,
     units: Units,
-    interval: Annotated[float, typer.Option(min=0.01, help="seconds between heartbeats of a unit")],
+    interval: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=LONGEST_INTERVAL_S, callback=finite, help="seconds between heartbeats of a unit"
+        ),
+    ],
     seed: Seed = 1,
     ledger: Annotated[Path | None, typer.Option(help="append the ground truth here, as JSON lines")] = None,
     state: Annotated[Path | None, typer.Option(help="what the units remember from run to run")] = None,
-    duration: Annotated[float | None, typer.Option(min=0.0, help="seconds, then stop politely")] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=0.0, callback=finite, help="seconds, then stop politely")
+    ] = None,
     reboot: Annotated[float, _rate("a unit reboots after a heartbeat")] = 0.0,
     away: Annotated[float, _rate("a unit loses its network after a heartbeat")] = 0.0,
     duplicate: Annotated[float, _rate("a heartbeat is published twice")] = 0.0,
@@ -116,7 +126,9 @@ def run(
         Path | None, typer.Option(help="CSV of enrolled units to play with; else that of the seed")
     ] = None,
     seed: Annotated[int, typer.Option(help="of the roster")] = ROSTER_SEED,
-    patience: Annotated[float, typer.Option(min=1.0, help="seconds that each step may take")] = 60.0,
+    patience: Annotated[
+        float, typer.Option(min=1.0, callback=finite, help="seconds that each step may take")
+    ] = 60.0,
     ledger: Annotated[Path | None, typer.Option(help="append the ground truth here, as JSON lines")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print what came of it as JSON")] = False,
 ) -> None:

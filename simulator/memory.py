@@ -96,7 +96,11 @@ def _line(memory: Memory) -> str:
 
 def _read(path: Path) -> dict[Imei, Memory]:
     known: dict[Imei, Memory] = {}
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UnreadableState(f"{path} is not UTF-8, so no fleet has left it; name another file.") from None
+    for line in text.splitlines(keepends=True):
         if line.endswith("\n"):  # a line that a kill cut short was never acted on
             memory = _memory(path, line)
             known[memory.imei] = memory

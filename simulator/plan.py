@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from simulator.dice import chance
 
+LONGEST_INTERVAL_S = 2_592_000
+"""What the registry takes for an interval at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:

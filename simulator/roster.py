@@ -37,11 +37,14 @@ def imeis(units: int, seed: int) -> list[Imei]:
 
 def read(path: Path) -> list[Imei]:
     """Read who is in a roster; `BadRoster` names the line that is no unit."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if "imei" not in (rows.fieldnames or ()):
-            raise BadRoster(f"{path} has no column imei; `python -m simulator roster` writes one.")
-        return [_listed(path, rows.line_num, row["imei"]) for row in rows]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if "imei" not in (rows.fieldnames or ()):
+                raise BadRoster(f"{path} has no column imei; `python -m simulator roster` writes one.")
+            return [_listed(path, rows.line_num, row["imei"]) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadRoster(f"{path} is no CSV in UTF-8; `python -m simulator roster` writes one.") from error
 
 
 def serial_number(imei: Imei) -> SerialNumber:

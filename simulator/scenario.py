@@ -17,6 +17,7 @@ from protocol.messages import Mode
 from runtime.errors import Invalid, NotFound
 from simulator.faults import Fault, Span
 from simulator.invariants import INVARIANTS
+from simulator.plan import LONGEST_INTERVAL_S
 
 FOLDER = Path(__file__).parent / "scenarios"
 SETTINGS = FOLDER / "settings.env"
@@ -191,7 +192,7 @@ class Scenario(Part):
     name: str
     line: str
     units: tuple[str, ...] = (HOME,)
-    interval_s: Annotated[float, Field(gt=0)] = 1.0
+    interval_s: Annotated[float, Field(gt=0, le=LONGEST_INTERVAL_S)] = 1.0
     steps: tuple[Step, ...] = Field(min_length=1)
     unheld: dict[str, str] = Field(default_factory=dict)
 
@@ -226,6 +227,8 @@ def load(path: Path) -> Scenario:
     """Read a scenario file; `BadScenario` names the place of what is wrong."""
     try:
         return Scenario.model_validate({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError as error:
+        raise BadScenario(f"{path} is not UTF-8; write it anew as such.") from error
     except tomllib.TOMLDecodeError as error:
         raise BadScenario(f"{path} is not TOML: {error}.") from error
     except ValidationError as error:

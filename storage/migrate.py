@@ -18,7 +18,7 @@ import psycopg
 import structlog
 from psycopg.rows import DictRow, dict_row
 
-from runtime.errors import Conflict, Invalid
+from runtime.errors import Conflict, Forbidden, Invalid
 from runtime.settings import Database
 from storage import engine
 from storage.errors import DatabaseUnavailable, MigrationChanged, SchemaTooNew
@@ -37,6 +37,10 @@ _NAME = re.compile(r"(?P<number>\d{4})_(?P<title>[a-z0-9_]+)(?:\.(?P<engine>plai
 
 class EngineNotServed(Conflict):
     """This release does not run on this engine."""
+
+
+class MayNotMigrate(Forbidden):
+    """This role may not migrate."""
 
 
 class BadMigration(Invalid):
@@ -92,7 +96,8 @@ async def migrate(settings: Database, folder: Path = FOLDER) -> list[Migration]:
     """Bring the schema to this release and give what was applied now.
 
     Connects as the owner. Raises `MigrationChanged`, `SchemaTooNew`, `WrongEngine`, `EngineNotServed`,
-    `DatabaseUnavailable`; a step that fails leaves everything before it applied and itself not.
+    `MayNotMigrate`, `DatabaseUnavailable`; a step that fails leaves everything before it applied and
+    itself not.
     """
     try:
         async with _owner(settings) as conn:
@@ -105,6 +110,16 @@ async def migrate(settings: Database, folder: Path = FOLDER) -> list[Migration]:
                 await _apply(conn, step)
             await conn.execute(GRANTS.read_bytes())
             return pending
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MayNotMigrate(
+            "Only the schema's owner migrates: set HELIOGRAPH_DATABASE_OWNER_URL.", why=reason(error)
+        ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise DatabaseUnavailable(
+            "The server takes no writes: it stands by for another, or is set to read only. "
+            "Name the one that does in HELIOGRAPH_DATABASE_OWNER_URL.",
+            why=reason(error),
+        ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise DatabaseUnavailable("The database could not be migrated.", why=reason(error)) from error
 

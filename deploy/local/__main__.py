@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from deploy.local import demo as demonstration
-from deploy.local import theatre
+from deploy.local import surroundings, theatre
 from deploy.local.account import Account, servers_account
 from deploy.local.demo import INTERRUPTED, Options
 from deploy.local.folder import Folder, open_folder, state_path
@@ -24,6 +24,8 @@ from runtime import clock
 from runtime.entry import enter
 from runtime.errors import HeliographError
 from simulator import scenario
+from simulator.numbers import finite
+from simulator.plan import LONGEST_INTERVAL_S
 
 RUNNING_ALREADY = 3
 
@@ -43,9 +45,15 @@ def up(gateways: Gateways = 1) -> None:
 def demo(
     units: Annotated[int, typer.Option(min=1, help="simulated units")] = 50,
     gateways: Gateways = 1,
-    interval: Annotated[float, typer.Option(min=0.05, help="seconds between a unit's heartbeats")] = 5.0,
+    interval: Annotated[
+        float,
+        typer.Option(
+            min=0.05, max=LONGEST_INTERVAL_S, callback=finite, help="seconds between a unit's heartbeats"
+        ),
+    ] = 5.0,
     duration: Annotated[
-        float | None, typer.Option(min=1.0, help="seconds from the first heartbeat, then compare and end")
+        float | None,
+        typer.Option(min=1.0, callback=finite, help="seconds from the first heartbeat, then compare and end"),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="write the comparison here")] = None,
 ) -> None:
@@ -87,6 +95,7 @@ def scenarios(
 
 
 def _run(work: Work, path: Path | None = None, console: Console | None = None) -> None:
+    surroundings.leave()
     progress = Progress(console or Console())
     account = servers_account()
     folder = open_folder(path or state_path(), account)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.local import processes
 from deploy.local.account import Account
 from deploy.local.folder import Folder, write_private
 from deploy.local.processes import Child, until
@@ -111,6 +112,7 @@ def serve(folder: Folder, account: Account, gateways: Sequence[str] = (UPLINK,))
         queue_bytes=QUEUE_BYTES,
         packet_bytes=PACKET_BYTES,
     )
+    _end_leftovers(home / "mosquitto.conf")
     write_private(home / "mosquitto.conf", configuration, owner=account)
     child = Child(
         [program, "-c", home / "mosquitto.conf"],
@@ -126,6 +128,12 @@ def serve(folder: Folder, account: Account, gateways: Sequence[str] = (UPLINK,))
         yield Server(child, port, logins, backend)
     finally:
         child.end()
+
+
+def _end_leftovers(configuration: Path) -> None:
+    """End a broker whose launcher was killed before it noted it: two would write the same sessions."""
+    for left in processes.started_with(["-c", str(configuration)]):
+        processes.end(left)
 
 
 def find() -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from deploy.local.account import Account
@@ -140,7 +140,19 @@ def _make(path: Path, mode: int) -> None:
 def _secrets(file: Path) -> Secrets:
     if not file.exists():
         write_private(file, json.dumps(asdict(Secrets()), indent=1))
-    return Secrets(**json.loads(file.read_text(encoding="utf-8")))
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        names = {one.name for one in fields(Secrets)}
+        whole = kept.keys() == names and all(isinstance(one, str) for one in kept.values())
+    except (ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise BadFolder(
+            f"{file} is damaged, and nothing else opens what lies beside it: "
+            f"put a copy of it back, or name another folder in {STATE_DIR}.",
+            folder=str(file.parent),
+        )
+    return Secrets(**kept)
 
 
 def _bound(port: int) -> int:

@@ -70,6 +70,15 @@ def command_line(pid: int) -> list[str]:
     return words
 
 
+def started_with(words: Sequence[str]) -> list[Identity]:
+    """Find the processes that were started with these words behind their program's name."""
+    return [
+        found
+        for pid in psutil.pids()
+        if command_line(pid)[1:] == [*words] and (found := identity(pid)) is not None
+    ]
+
+
 def run(
     argv: Sequence[str | Path],
     *,

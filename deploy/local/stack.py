@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from deploy.local.progress import Progress
 from deploy.local.tenancy import Tenancy
 from runtime import clock
 from runtime.errors import Unavailable
+from runtime.settings import Http, read
 from storage.sql import load
 
 SQL = load(__file__)
 ADMINISTRATOR = "admin@heliograph.example"
 HTTP_PORT = "HELIOGRAPH_HTTP_PORT"
-API_PORT = 8080
 READY_S = 30.0
 
 Enrol = Callable[[Mapping[str, str]], None]
@@ -68,6 +67,7 @@ def up(
     enrol: Enrol | None = None,
 ) -> Iterator[Stack]:
     """Start everything, each when what it stands on is there, and end it in reverse; `enrol` brings units."""
+    api_port = folder.port("api", wish=read(Http).http_port)
     children = Children(folder, tenancy, progress.say)
     planned = plan(folder, gateways)
     ensure_broker(progress.say)
@@ -79,8 +79,8 @@ def up(
             mqtt = stack.enter_context(broker.serve(folder, account, [one.name for one in planned]))
             stack.enter_context(children.watch("mosquitto", mqtt.child))
         with progress.step("Schema"):
-            step("storage", "migrate", env={"HELIOGRAPH_DATABASE_URL": database.url(Role.OWNER)})
-        api_port = folder.port("api", wish=int(os.environ.get(HTTP_PORT) or API_PORT))
+            owner = {"HELIOGRAPH_DATABASE_OWNER_URL": database.url(Role.OWNER)}
+            step("storage", "migrate", env={"HELIOGRAPH_DATABASE_URL": database.url(), **owner})
         serving = {"HELIOGRAPH_DATABASE_URL": database.url(), HTTP_PORT: str(api_port)}
         environment = {
             "HELIOGRAPH_DATABASE_URL": database.url(),

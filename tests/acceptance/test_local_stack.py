@@ -33,6 +33,14 @@ UP_S = 120.0
 WHO = ("here", "elsewhere") if os.geteuid() == 0 else ("here",)
 """Only root can become somebody else; whoever is not root is that somebody already."""
 
+FOREIGN = {
+    "HELIOGRAPH_DATABASE_URL": "postgresql://somebody:secret@127.0.0.1:1/theirs",
+    "HELIOGRAPH_DATABASE_OWNER_URL": "postgresql://somebody:secret@127.0.0.1:1/theirs",
+    "HELIOGRAPH_BROKER_CA_FILE": "/nowhere/ca.pem",
+    "HELIOGRAPH_SECRETS_DIR": "/nowhere",
+}
+"""What a shell may hold of another installation: nothing here goes there."""
+
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".heliograph", "__pycache__", ".*_cache", ".hypothesis", "out"
 )
@@ -58,7 +66,7 @@ class Place:
             "HOME": str(self.home),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        return {**os.environ, **ours}
+        return {**os.environ, **FOREIGN, **ours}
 
     def launch(self, *words: str) -> Child:
         return Child(
@@ -206,6 +214,20 @@ def test_a_folder_has_one_launcher_and_outlives_its_murder(here: Place) -> None:
     assert until(lambda: third.ended is not None, UP_S)
     assert third.ended == 0, third.last_words(30)
     assert not [name for name, child in children.items() if child.alive]
+
+
+@pytest.mark.parametrize("port", ["abc", "99999"])
+def test_a_port_that_is_none_is_told_before_anything_starts(
+    here: Place, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_HTTP_PORT", port)
+
+    launcher = here.launch("up")
+
+    assert until(lambda: launcher.ended is not None, UP_S)
+    assert launcher.ended == 1
+    assert launcher.last_words().startswith("heliograph: HELIOGRAPH_HTTP_PORT: ")
+    assert not (here.state / "postgres").exists()
 
 
 def test_secrets_are_in_no_command_line_and_in_no_open_file(running: Place) -> None:

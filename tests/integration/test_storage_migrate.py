@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -13,8 +14,8 @@ from runtime.settings import Database
 from storage import engine
 from storage.catalogue import describe
 from storage.engine import Engine
-from storage.errors import MigrationChanged, SchemaTooNew, WrongEngine
-from storage.migrate import FOLDER, BadMigration, EngineNotServed, migrate, migrations, pending
+from storage.errors import DatabaseUnavailable, MigrationChanged, SchemaTooNew, WrongEngine
+from storage.migrate import FOLDER, BadMigration, EngineNotServed, MayNotMigrate, migrate, migrations, pending
 from storage.pool import open_pool
 from storage.sql import value
 
@@ -88,6 +89,24 @@ async def test_heartbeats_of_the_release_before_are_summed_up_too(
 
     async with open_pool(empty_database) as pool, pool.transaction() as conn:
         assert await value(conn, "SELECT heartbeats FROM heartbeat_hourly WHERE battery_v_max = 12.5") == 1
+
+
+@pytest.mark.parametrize("given", ["database", "empty_database"])
+async def test_the_applications_role_is_refused(given: str, request: pytest.FixtureRequest) -> None:
+    there: Database = request.getfixturevalue(given)
+    app = there.model_copy(update={"database_owner_url": None})
+
+    with pytest.raises(MayNotMigrate, match="HELIOGRAPH_DATABASE_OWNER_URL"):
+        await migrate(app)
+
+
+async def test_a_server_that_takes_no_writes_is_told(empty_database: Database) -> None:
+    """A standby answers with the same error."""
+    name = urlsplit(empty_database.owner_url).path[1:]
+    await execute(empty_database, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+
+    with pytest.raises(DatabaseUnavailable, match="takes no writes"):
+        await migrate(empty_database)
 
 
 async def test_a_changed_migration_is_refused_by_its_number(database: Database) -> None:

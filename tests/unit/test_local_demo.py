@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from deploy.local import orders, truth, view, web
+from deploy.local.__main__ import app
 from deploy.local.comparison import KINDS
 from deploy.local.figures import NEW, REPEATED, Figures, Meter
 from deploy.local.orders import Operator
@@ -19,6 +21,12 @@ IMEI = "352099001761481"
 
 def a_line(event: str, *keys: tuple[int, int]) -> str:
     return json.dumps({"event": event, "imei": IMEI, "life": 7, "keys": keys}) + "\n"
+
+
+@pytest.mark.parametrize("option", ["--interval", "--duration"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_demo_without_end_or_pace_is_a_usage_error(option: str, value: str) -> None:
+    assert CliRunner().invoke(app, ["demo", option, value]).exit_code == 2
 
 
 def test_the_ledger_tells_acknowledged_from_published(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -61,6 +62,28 @@ def test_a_wish_for_a_port_is_granted_when_it_can_be(folder: Folder) -> None:
         assert folder.port("taken", wish=wanted) != wanted
 
     assert folder.port("free", wish=wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"\xff", b"[]", b"{}", b"null", b'{"superuser": "one"}', b'{"nobody": "one"}'],
+)
+def test_damaged_secrets_are_told_and_left_alone(folder: Folder, text: bytes) -> None:
+    file = folder.path / "secrets.json"
+    file.write_bytes(text)
+
+    with pytest.raises(BadFolder, match=r"secrets\.json is damaged"):
+        open_folder(folder.path, ME)
+
+    assert file.read_bytes() == text
+
+
+def test_secrets_that_are_no_text_are_damaged_ones(folder: Folder) -> None:
+    file = folder.path / "secrets.json"
+    file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text()), 1)))
+
+    with pytest.raises(BadFolder, match=r"secrets\.json is damaged"):
+        open_folder(folder.path, ME)
 
 
 def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from deploy.local import children as watching
 from deploy.local.account import Account
 from deploy.local.children import ChildEnded, Children, StepFailed, step
 from deploy.local.folder import Folder, open_folder
-from deploy.local.processes import Child, Identity, end, identity, until
+from deploy.local.processes import Child, Identity, end, identity, started_with, until
 from deploy.local.tenancy import RECORD, AlreadyRunning, sole
 
 ME = Account("me", os.geteuid(), os.getegid())
@@ -65,6 +65,17 @@ def test_a_pid_that_nobody_has_has_no_identity() -> None:
 
     assert identity(nobody) is None
     assert not Identity(nobody, time.time()).alive
+
+
+def test_a_process_is_found_by_the_words_it_was_started_with(folder: Folder) -> None:
+    code = f"import time; time.sleep(60)  # {folder.path}"
+    child = python(folder, code)
+
+    assert until(lambda: started_with(["-c", code]) == [child.identity], 10)
+    assert started_with(["-c"]) == started_with([code]) == []
+
+    child.end()
+    assert started_with(["-c", code]) == []
 
 
 def test_a_child_s_log_is_closed_to_others(folder: Folder) -> None:

@@ -60,11 +60,29 @@ def test_byte_order_marks_and_every_line_end_are_taken(mark: str, end: str) -> N
     assert line.newcomer.imei == GOOD
 
 
-def test_line_numbers_count_the_file_s_lines_also_across_blank_and_quoted_ones() -> None:
-    found = read_text(HEADER + f'\n{GOOD},"{SERIAL}\n\n",1,,\nx,y,1,,\n')
+def test_line_numbers_count_the_file_s_lines_also_across_blank_ones() -> None:
+    found = read_text(HEADER + f'\n{GOOD},"{SERIAL}",1,,\n\nx,y,1,,\n')
 
-    # A line end at the edge of a quoted cell is trimmed with it.
-    assert [(line.line, type(line)) for line in found] == [(3, Announced), (6, Verdict)]
+    assert [(line.line, type(line)) for line in found] == [(3, Announced), (5, Verdict)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quote_that_is_left_open_costs_its_own_line_only(end: str) -> None:
+    rows = [f"{an_imei(number)},{a_serial(number)}" for number in range(1, 1001)]
+    rows[0] = f'{an_imei(1)},"{a_serial(1)}'
+    rows[500] = f'"{an_imei(501)},{a_serial(501)}'
+
+    found = read_text(end.join(["imei,serial_number", *rows, ""]))
+
+    assert [line.line for line in found] == list(range(2, 1002))
+    refused = [line for line in found if isinstance(line, Verdict)]
+    assert [line.line for line in refused] == [2, 502]
+    assert all("unexpected end" in (line.reason or "") for line in refused)
+
+
+def test_a_header_with_an_open_quote_does_not_swallow_the_file() -> None:
+    with pytest.raises(BadHeader, match="well-formed"):
+        read_text(f'imei,"serial_number\n{GOOD},{SERIAL}\n"')
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,17 @@ def test_the_roster_is_printed_as_the_registry_imports_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--units", "0", "--interval", "1"], ["--units", "1"], ["--units", "1", "--lose", "1.1"]]
+    "options",
+    [
+        ["--units", "0", "--interval", "1"],
+        ["--units", "1"],
+        ["--units", "1", "--interval", "1", "--lose", "1.1"],
+        ["--units", "1", "--interval", "1", "--lose", "nan"],
+        ["--units", "1", "--interval", "inf"],
+        ["--units", "1", "--interval", "nan"],
+        ["--units", "1", "--interval", "1e300"],
+        ["--units", "1", "--interval", "1", "--duration", "inf"],
+    ],
 )
 def test_a_fleet_that_makes_no_sense_is_a_usage_error(options: list[str]) -> None:
     assert CliRunner().invoke(app, ["fleet", *options]).exit_code == 2
@@ -84,6 +94,14 @@ def test_a_roster_that_is_none_is_told_with_the_line(text: str, told: str, tmp_p
     (tmp_path / "roster.csv").write_text(text, encoding="utf-8")
 
     with pytest.raises(BadRoster, match=told):
+        roster.read(tmp_path / "roster.csv")
+
+
+@pytest.mark.parametrize("text", [b"imei\n\xff\n", b"\xff\xfe", b"imei\n" + b"1" * 200_000])
+def test_a_roster_that_is_no_csv_in_utf_8_is_told(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "roster.csv").write_bytes(text)
+
+    with pytest.raises(BadRoster, match="simulator roster"):
         roster.read(tmp_path / "roster.csv")
 
 

@@ -69,6 +69,15 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, line
     assert path.read_text() == line + "\n"
 
 
+def test_a_file_that_is_not_utf_8_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"\xff\n")
+
+    with pytest.raises(UnreadableState, match="UTF-8"):
+        Memories(path)
+    assert path.read_bytes() == b"\xff\n"
+
+
 def test_the_ledger_writes_one_json_line_per_fact_and_appends(tmp_path: Path) -> None:
     (memory,) = Memories(None).start(FLEET[:1])
     for what in ("sent", "acked"):

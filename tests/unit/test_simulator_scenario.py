@@ -48,6 +48,7 @@ def test_a_scenario_is_read_with_its_name(tmp_path: Path) -> None:
         ('{ do = "wait", command = "off"', '{ do = "wait", command = "of"', "names the command of before"),
         ('fault = "lying_ack"', 'fault = "lying_ack", unit = "away"', "names the unit away"),
         ('line = "A unit is switched off."', "", "line: Field required"),
+        ("steps = [", "interval_s = inf\nsteps = [", "interval_s: Input should be less"),
         ("\n]\n", '\n]\n[unheld]\nworld_peace = "far"\n', "unheld names no invariant: world_peace"),
     ],
 )
@@ -59,6 +60,13 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, wrong: str, by: st
 
     assert told in refused.value.message
     assert str(path) in refused.value.message
+
+
+def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"line = '\xff'")
+
+    with pytest.raises(BadScenario, match="UTF-8"):
+        scenario.load(tmp_path / "mine.toml")
 
 
 def test_a_scenario_that_is_not_there_is_told_with_those_that_are() -> None:
