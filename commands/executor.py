@@ -20,7 +20,7 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter
 
-from commands import bulk, plans, selection, waves
+from commands import bulk, plans, reconcile, selection, waves
 from commands.bulk import Mandate
 from commands.plans import Plan, State
 from commands.selection import Exclusion
@@ -51,7 +51,7 @@ REST_FACTOR = 20
 PUT_OFF_S = 60.0
 """A plan that enables and whose step failed is tried again so much later."""
 
-BY = Caller(account_id=None, email="heliograph", level=Level.SYSTEM, scope=None, origin="gateway")
+BY = Caller(account_id=None, email=reconcile.BY, level=Level.SYSTEM, scope=None, origin="gateway")
 """Who pauses a plan whose step failed, as the audit tells it."""
 
 ORDERS = Counter("heliograph_plan_orders_total", "commands that plans have ordered", ["mode"])

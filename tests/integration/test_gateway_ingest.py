@@ -410,21 +410,23 @@ async def test_a_drain_that_fills_the_window_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However short its pauses are, and however long it takes."""
-    monkeypatch.setattr(ingest, "QUEUED_S", 0.5)
+    passed_s = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s)
+    monkeypatch.setattr(ingest, "time", clock)
     async with running(database, SETTINGS.model_copy(update={"gateway_window": 1})) as bench:
-        for seq in range(1, 5):
+
+        async def live_after(seconds: float, seq: int) -> bool | None:
+            nonlocal passed_s
+            passed_s += seconds
             bench.give(beat(seq))
             await bench.acknowledged(seq)
-            await asyncio.sleep(0.3)
+            async with bench.pool.transaction() as conn:
+                return (await status.of_units(conn, [1]))[1].reported_live
 
-        async with bench.pool.transaction() as conn:
-            told = (await status.of_units(conn, [1]))[1]
-        await asyncio.sleep(0.5)
-        bench.give(beat(5))
-        await bench.acknowledged(5)
-        async with bench.pool.transaction() as conn:
-            later = (await status.of_units(conn, [1]))[1]
-    assert (told.live_contact_at, told.reported_live, later.reported_live) == (None, False, True)
+        draining = [await live_after(0.7 * ingest.QUEUED_S, seq) for seq in range(1, 5)]
+
+        assert draining == [False] * 4
+        assert await live_after(1.1 * ingest.QUEUED_S, 5)
 
 
 async def test_what_a_unit_says_again_and_again_is_so_many_contacts_though_it_is_read_at_once(

@@ -172,36 +172,34 @@ async def test_publishes_that_wait_for_room_fail_when_the_connection_ends() -> N
     assert [type(one) for one in told] == [BrokerGone] * 4
 
 
-@pytest.mark.parametrize(("ours", "theirs", "pings"), [(0.2, None, 2), (60.0, 0, 0), (0.4, 60, 1)])
-async def test_a_sign_of_life_is_asked_for_twice_per_keepalive(
-    ours: float, theirs: int | None, pings: int
+@pytest.mark.parametrize(
+    ("ours", "theirs", "waits_s"), [(60.0, None, 30.0), (60.0, 0, 30.0), (60.0, 10, 5.0), (10.0, 60, 5.0)]
+)
+async def test_a_sign_of_life_is_asked_for_twice_per_keepalive_the_broker_s_where_it_is_shorter(
+    monkeypatch: pytest.MonkeyPatch, ours: float, theirs: int | None, waits_s: float
 ) -> None:
-    line = Line()
-    session = Session(mqtt5.ConnectPacket("uplink-0-99"), lambda _: True)
-    session.connection_made(line)
-    line.written.clear()
-    keeping = asyncio.create_task(session.keep_alive(ours))
-    await asyncio.sleep(0)
-    session.data_received(mqtt5.ConnAckPacket(server_keep_alive=theirs).write())
-
-    await asyncio.sleep(0.28)
-
-    keeping.cancel()
-    assert len(line.written) in {pings, pings + 1}
-
-
-async def test_a_broker_that_asks_for_a_shorter_keepalive_gets_it() -> None:
     """It would end the session otherwise, again and again."""
+    waited: list[float] = []
+    enough = asyncio.Event()
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) > 1:
+            enough.set()
+            await asyncio.Event().wait()
+
     line = Line()
     session = Session(mqtt5.ConnectPacket("uplink-0-99"), lambda _: True)
     session.connection_made(line)
-    session.data_received(mqtt5.ConnAckPacket(server_keep_alive=1).write())
+    session.data_received(mqtt5.ConnAckPacket(server_keep_alive=theirs).write())
     line.written.clear()
-    keeping = asyncio.create_task(session.keep_alive(60.0))
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    keeping = asyncio.create_task(session.keep_alive(ours))
 
-    await asyncio.sleep(0.8)
+    await enough.wait()
 
     keeping.cancel()
+    assert waited == [waits_s, waits_s]
     assert line.written == [mqtt5.PingReqPacket().write()]
 
 

@@ -48,6 +48,26 @@ asyncio.run(run({
 }, grace=1))
 """
 
+BUSY = """
+import asyncio, time
+from types import SimpleNamespace
+from gateway.watchdog import Watchdog
+
+async def main():
+    stop = asyncio.Event()
+    watching = asyncio.create_task(Watchdog(SimpleNamespace(queued=0, stalled_s=0.0), 2.0).serve(stop))
+    until = time.process_time() + 2.5
+    while time.process_time() < until:
+        turn = time.process_time() + 0.005
+        while time.process_time() < turn:
+            pass
+        await asyncio.sleep(0)
+    stop.set()
+    await watching
+
+asyncio.run(main())
+"""
+
 WILL_NOT_END = """
 import asyncio
 from types import SimpleNamespace
@@ -123,6 +143,13 @@ def test_a_process_whose_loop_hangs_ends_and_says_where() -> None:
     assert done.returncode == HUNG
     assert "event_loop_hangs" in done.stdout + done.stderr
     assert "in blocks" in done.stderr
+
+
+def test_a_process_that_is_busy_and_lets_others_have_their_turn_is_left_alone() -> None:
+    """With a short limit too: the watchdog's thread winds its timer up once a second only."""
+    done = run(BUSY)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("after_s", ["0", "0.5"])
