@@ -22,6 +22,7 @@ from registry import units
 from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Commands, Database
+from storage.errors import DeadlinePassed
 from storage.notices import wake
 from storage.pool import Pool, reason
 from telemetry import fates
@@ -73,17 +74,19 @@ class Replay:
                 await pause(self._woken, POLL_S)
 
     async def _settle(self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int]) -> int:
-        """Bring readings to their verdicts; what the database refuses, each by itself."""
+        """Bring readings to their verdicts; what the database refuses or does not finish, each by itself."""
         entries = {
             mark: (reading, reading.content(unit_ids.get(reading.imei or "")))
             for mark, reading in readings.items()
         }
         try:
             return await self._transact(entries)
-        except REFUSALS as refusal:
+        except (*REFUSALS, DeadlinePassed) as refusal:
             if len(readings) > 1:
                 alone = ({mark: reading} for mark, reading in readings.items())
                 return sum([await self._settle(one, unit_ids) for one in alone])
+            if isinstance(refusal, DeadlinePassed):
+                raise
             [(mark, reading)] = readings.items()
             why = reason(refusal)
             log.warning("message_refused", imei=reading.imei, why=why)

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from protocol.identity import Imei, SerialNumber
-from registry import access, enrolment, entities, intake, lifecycle, logins, ownership, product_types, units
+from registry import (
+    access,
+    enrolment,
+    entities,
+    intake,
+    intervals,
+    lifecycle,
+    logins,
+    ownership,
+    product_types,
+    units,
+)
 from registry.access_list import NotAGatewayName, access_list
 from registry.audit import Deed
 from registry.enrolment import Credentials
@@ -119,6 +130,27 @@ def rekey(unit: Name, *, reason: Reason, as_json: AsJson = False) -> None:
         return await enrolment.rekey(conn, found, read(Keys), deed)
 
     tell(_credentials(transact(work, as_json=as_json, reason=reason)), as_json=as_json)
+
+
+@app.command("expected-interval")
+def expect_of_unit(
+    unit: Name,
+    *,
+    expected_interval_s: Annotated[int | None, typer.Option(help="Seconds between two contacts.")] = None,
+    as_product_type: Annotated[bool, typer.Option(help="Let that of its product type hold again.")] = False,
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """Give a unit an expected interval of its own, or take it back."""
+    if (expected_interval_s is None) is not as_product_type:
+        raise typer.BadParameter("Give one of --expected-interval-s and --as-product-type.")
+
+    async def work(conn: Connection, deed: Deed) -> Unit:
+        found = await units.by_identity(conn, unit, scope=None)
+        await intervals.expect(conn, found.id, expected_interval_s, deed)
+        return await units.by_identity(conn, unit, scope=None)
+
+    tell(asdict(transact(work, as_json=as_json, reason=reason)), as_json=as_json)
 
 
 @app.command("product-types")

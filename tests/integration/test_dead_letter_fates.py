@@ -21,7 +21,7 @@ from protocol.reasons import Reason
 from protocol.topics import Channel, topic
 from registry import audit, enrolment
 from runtime.settings import Commands, Database, Keeping
-from storage.pool import Pool
+from storage.pool import Pool, open_pool
 from storage.sql import value
 from telemetry import dead_letters, fates, heartbeats, status, upkeep
 from telemetry.arrivals import Arrival
@@ -277,6 +277,27 @@ async def test_what_the_database_refuses_costs_no_other(here: Backend, database:
     async with here.pool.transaction() as conn:
         [refused] = await dead_letters.page(conn, limit=9, which=Filter(reason=Reason.REFUSED_BY_DATABASE))
     assert refused.body == beat(2)
+
+
+async def test_what_takes_too_long_together_is_taken_in_one_by_one(here: Backend, database: Database) -> None:
+    """Each of four takes half the time that a transaction may."""
+    await here.enrol(1)
+    numbers = [await here.lose(beat(seq)) for seq in range(1, 5)]
+    await here.mark_all()
+    await execute(
+        database,
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$;"
+        " CREATE TRIGGER slow BEFORE INSERT ON heartbeat FOR EACH ROW EXECUTE FUNCTION dawdle();",
+    )
+
+    async with open_pool(database.model_copy(update={"database_deadline_s": 2.0})) as hasty:
+        patient = replay_of(hasty)
+        taken = await patient.step()
+        taken += await patient.step()  # one may still have been locked by the attempt that was cut off
+
+    assert taken == 4
+    assert [await here.stands(number) for number in numbers] == [("replayed", "stored")] * 4
 
 
 async def test_a_restored_database_is_not_taken_for_the_old_one(here: Backend, database: Database) -> None:

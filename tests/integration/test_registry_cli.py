@@ -168,6 +168,25 @@ def test_what_is_expected_of_a_product_type(terminal: Terminal) -> None:
         assert (slash["error"], slash["field"]) == ("BadText", "name")
 
 
+def test_what_is_expected_of_one_unit(terminal: Terminal) -> None:
+    terminal.ok("enrol", IMEI, SERIAL, "--product-type", "Hub2")
+    terminal.ok("product-type", "Hub2", "--expected-interval-s", 3600, "--reason", "the maker says so")
+    own = ("expected-interval", SERIAL, "--expected-interval-s", 900)
+
+    assert terminal.ok(*own, "--reason", "on trial")["expected_interval_s"] == 900
+    back = terminal.ok("expected-interval", IMEI, "--as-product-type", "--reason", "trial over")
+    assert back["expected_interval_s"] == 3600
+
+    assert terminal.run(*own).exit_code == 2
+    assert terminal.run(*own, "--as-product-type", "--reason", "x").exit_code == 2
+    assert terminal.run("expected-interval", SERIAL, "--reason", "x").exit_code == 2
+    wrong = terminal.fails("expected-interval", SERIAL, "--expected-interval-s", 0, "--reason", "x")
+    assert (wrong["error"], wrong["field"]) == ("BadInterval", "expected_interval_s")
+    assert (
+        terminal.fails("expected-interval", "NO-SUCH-1", *own[2:], "--reason", "x")["error"] == "UnitNotFound"
+    )
+
+
 def test_a_new_generation_of_keys_gives_a_new_password(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
