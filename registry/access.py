@@ -97,12 +97,19 @@ def issue_token(
 def revoke_token(
     token_id: Annotated[int, typer.Argument(min=1, max=BIGINT_MAX)],
     *,
+    with_issued: Annotated[
+        bool, typer.Option(help="End what it issued too, and what that issued: it was in wrong hands.")
+    ] = False,
     reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """End an API token now."""
-    transact(lambda conn, deed: tokens.revoke(conn, token_id, deed), as_json=as_json, reason=reason)
-    tell({"revoked": token_id}, as_json=as_json)
+    ended = transact(
+        lambda conn, deed: tokens.revoke(conn, token_id, deed, with_issued=with_issued),
+        as_json=as_json,
+        reason=reason,
+    )
+    tell({"revoked": sorted(ended)}, as_json=as_json)
 
 
 @token.command("list")

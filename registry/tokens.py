@@ -3,7 +3,8 @@
 A token carries a level and a scope of its own, never more than its account had when it was issued.
 At every use the smaller of both counts, for the account may have been lowered or disabled since.
 A token that issues another gives no more than it has, of rights and of time: who got hold of it has
-nothing after its end. Which token issued which is told by the audit alone.
+nothing after its end. Revoked, it leaves what it issued alone unless that is to end too, for a program
+that renews its token revokes the old one.
 """
 
 from __future__ import annotations
@@ -80,14 +81,16 @@ class Token:
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    issued_by: int | None
+    """The token that issued it over the API; None at the command line."""
 
 
 async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tuple[str, Token]:
     """Issue a token for an account: the token in clear, this once, and what is kept of it.
 
     Raises `AccountNotFound`, `AccountDisabled`, `BadLifetime` also for more days than the caller's token
-    has left, `BeyondAccount`, and `LevelTooLow` or `ScopeTooNarrow` when the caller has less than the
-    token would.
+    has left, `BeyondAccount`, `LevelTooLow` or `ScopeTooNarrow` when the caller has less than the
+    token would, and `TokenNotAccepted` when the caller's was revoked since it was shown.
     """
     name = wording.line(terms.name, "name", NAME_LIMIT)
     expires_at = _end(terms.days, deed)
@@ -95,6 +98,9 @@ async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tup
     level, scope = terms.level or account.level, terms.scope or account.scope
     _require_within(account, level, scope)
     deed.by.require_rights(level, scope)
+    issued_by = deed.by.token_id
+    if issued_by is not None and not await execute(conn, SQL.hold, token_id=issued_by):
+        raise _refused("It was revoked.", why="revoked")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     token = await row(
         conn,
@@ -107,6 +113,7 @@ async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tup
         scope=listed(scope),
         now=deed.now,
         expires_at=expires_at,
+        issued_by=issued_by,
     )
     if token is None:
         raise AccountDisabled(f"{account.email} is disabled and gets no token.", email=account.email)
@@ -116,23 +123,34 @@ async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tup
         "level": level,
         "scope": listed(scope),
         "expires_at": expires_at.isoformat(),
-        "by_token": deed.by.token_id,
+        "by_token": issued_by,
     }
     await audit.write(conn, deed, "token_issued", "api_token", token.id, after=after)
     return secret, token
 
 
-async def revoke(conn: Connection, token_id: int, deed: Deed) -> None:
-    """End a token now; `TokenNotFound`, or `TokenRevoked` when that was done before.
+async def revoke(conn: Connection, token_id: int, deed: Deed, *, with_issued: bool = False) -> frozenset[int]:
+    """End a token now, or `with_issued` also what it issued, and so on; gives the ids of what ended.
 
-    Raises `LevelTooLow` or `ScopeTooNarrow` when the caller has less than this token, unless it is its own.
+    `TokenNotFound`, or `TokenRevoked` when nothing was left to end. Raises `LevelTooLow` or
+    `ScopeTooNarrow` when the caller has less than this token, unless it is its own; what it issued
+    has no more than it has.
     """
     token = await by_id(conn, token_id)
     if token_id != deed.by.token_id:
         deed.by.require_rights(token.level, token.scope)
-    if not await execute(conn, SQL.revoke, token_id=token_id, now=deed.now):
+    ended: dict[int, str] = {}
+    # Once more until nothing is left: one of them may have been issuing another while it was waited for.
+    while found := await rows(
+        conn, dict, SQL.revoke, token_id=token_id, now=deed.now, with_issued=with_issued
+    ):
+        ended |= {one["id"]: one["email"] for one in found}
+    if not ended:
         raise TokenRevoked(f"Token {token_id} is revoked already.", token_id=token_id)
-    await audit.write(conn, deed, "token_revoked", "api_token", token_id, before={"email": token.email})
+    for one, email in sorted(ended.items()):
+        after = None if one == token_id else {"with": token_id}
+        await audit.write(conn, deed, "token_revoked", "api_token", one, before={"email": email}, after=after)
+    return frozenset(ended)
 
 
 async def by_id(conn: Connection, token_id: int) -> Token:
@@ -232,4 +250,5 @@ def _token(found: DictRow) -> Token:
         expires_at=found["expires_at"],
         revoked_at=found["revoked_at"],
         last_used_at=found["last_used_at"],
+        issued_by=found["issued_by"],
     )

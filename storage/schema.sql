@@ -16,6 +16,7 @@ TABLE api_token
     created_at timestamp with time zone NOT NULL DEFAULT now()
     expires_at timestamp with time zone NOT NULL
     id bigint NOT NULL IDENTITY ALWAYS
+    issued_by bigint
     last_used_at timestamp with time zone
     level permission_level NOT NULL
     name text NOT NULL
@@ -25,6 +26,7 @@ TABLE api_token
     api_token_account_id_fkey: FOREIGN KEY (account_id) REFERENCES account(id)
     api_token_expires_after_birth: CHECK ((expires_at > created_at))
     api_token_hash_is_sha256: CHECK ((octet_length(token_hash) = 32))
+    api_token_issued_by_fkey: FOREIGN KEY (issued_by) REFERENCES api_token(id)
     api_token_name_is_printable: CHECK (((length(btrim(name)) >= 1) AND (length(btrim(name)) <= 100)))
     api_token_pkey: PRIMARY KEY (id)
     api_token_scope_is_not_empty: CHECK ((cardinality(scope) > 0))
@@ -508,6 +510,7 @@ TABLE unit_status
     unit_status_run_is_whole: CHECK ((num_nulls(run_life, run_boot, run_first, run_last) = ANY (ARRAY[0, 4])))
     unit_status_unit_id_fkey: FOREIGN KEY (unit_id) REFERENCES unit(id)
 CREATE INDEX api_token_by_account ON public.api_token USING btree (account_id, id)
+CREATE INDEX api_token_by_issuer ON public.api_token USING btree (issued_by) WHERE (issued_by IS NOT NULL)
 CREATE INDEX audit_by_object ON public.audit USING btree (object_kind, object_id, id)
 CREATE INDEX command_awaited_due ON public.command USING btree (due_at) WHERE ((finished_at IS NULL) AND (state = ANY (ARRAY['sending'::text, 'sent'::text, 'acknowledged'::text])))
 CREATE INDEX command_by_plan ON public.command USING btree (plan_id) WHERE (plan_id IS NOT NULL)

@@ -53,6 +53,14 @@ class NewToken(Shape):
     email: Annotated[str | None, Field(description="Another's account; system level.")] = None
 
 
+class Revocation(Shape):
+    """How far a revocation goes."""
+
+    with_issued: Annotated[
+        bool, Field(description="End what it issued too, and what that issued: it was in wrong hands.")
+    ] = False
+
+
 class TokenView(Shape):
     """What is known of a token; a null scope is every entity."""
 
@@ -65,6 +73,7 @@ class TokenView(Shape):
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
+    issued_by: Annotated[int | None, Field(description="The token that issued it; null at the command line.")]
 
     @classmethod
     def of(cls, token: Token, /, **further: object) -> Self:
@@ -124,9 +133,14 @@ async def issue_token(wanted: NewToken, caller: CanRead, conn: Transaction, once
 
 
 @router.delete("/tokens/{token_id}", status_code=204, responses=documented(401, 403, 404, 409, 422, 503))
-async def revoke_token(token_id: Annotated[Id, Path()], caller: CanRead, conn: Transaction) -> None:
+async def revoke_token(
+    token_id: Annotated[Id, Path()],
+    caller: CanRead,
+    conn: Transaction,
+    wanted: Annotated[Revocation, Query()],
+) -> None:
     """End a token now: the caller's own one, or one that has no more rights."""
     token = await tokens.by_id(conn, token_id)
     if not (token.email == caller.email or manages_accounts(caller)):
         raise tokens.not_found(token_id)
-    await tokens.revoke(conn, token_id, Deed(by=caller, now=clock.now()))
+    await tokens.revoke(conn, token_id, Deed(by=caller, now=clock.now()), with_issued=wanted.with_issued)

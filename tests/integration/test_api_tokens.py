@@ -146,6 +146,43 @@ async def test_a_revoked_token_is_out_at_once(here: Site) -> None:
     assert problem(again) == (409, "token-revoked")
 
 
+async def test_a_token_in_wrong_hands_takes_with_it_all_that_it_issued_and_no_other(here: Site) -> None:
+    """A program that renews its token ends the old one alone."""
+    await here.token(Level.TECHNICAL, name="tess")
+    owner = await here.token()
+    stolen = (await here.post("/v1/tokens", owner, {"name": "stolen", "days": 9})).json()
+    child = (await here.post("/v1/tokens", stolen["token"], {"name": "child"})).json()
+    wanted = {"name": "n", "email": "tess-technical-@example.com"}
+    grandchild = (await here.post("/v1/tokens", child["token"], wanted)).json()
+    sibling = (await here.post("/v1/tokens", owner, {"name": "sibling"})).json()
+    ended = f"/v1/tokens/{stolen['id']}"
+
+    async def opens() -> list[bool]:
+        return [
+            (await here.get("/v1/units", one["token"])).status_code == 200
+            for one in (stolen, child, grandchild, sibling)
+        ]
+
+    alone = await here.ask("DELETE", ended, owner)
+    after_alone = await opens()
+    line = await here.ask("DELETE", f"{ended}?with_issued=true", owner)
+    again = await here.ask("DELETE", f"{ended}?with_issued=true", owner)
+
+    assert (alone.status_code, line.status_code) == (204, 204)
+    assert after_alone == [False, True, True, True]
+    assert await opens() == [False, False, False, True]
+    assert problem(again) == (409, "token-revoked")
+    assert (child["issued_by"], grandchild["issued_by"]) == (stolen["id"], child["id"])
+    async with here.pool.transaction() as conn:
+        [entry] = [
+            one
+            for one in await audit.of_object(conn, "api_token", grandchild["id"])
+            if one.action == "token_revoked"
+        ]
+    assert entry.before == {"email": "tess-technical-@example.com"}
+    assert entry.after == {"with": stolen["id"]}
+
+
 async def test_a_token_ends_itself_and_none_of_more_rights(here: Site) -> None:
     """A screen's token in wrong hands must not end what an account works with."""
     admin = await here.token(Level.ADMIN)

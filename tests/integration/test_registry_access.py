@@ -9,6 +9,7 @@ import pytest
 
 from registry import accounts, audit, entities, idempotency, tokens
 from registry.accounts import AccountDisabled, AccountExists, AccountNotFound, NotAnEmail
+from registry.audit import Deed
 from registry.entities import EntityNotFound
 from registry.idempotency import Answer, IdempotencyKeyInUse, IdempotencyKeyReused, Request
 from registry.permissions import Caller, Level, LevelTooLow, Scope, ScopeTooNarrow
@@ -25,6 +26,7 @@ from runtime.settings import Database
 from storage.pool import Pool, open_pool
 from storage.sql import Connection, value
 from tests.builders import NOON, a_caller, a_deed
+from tests.integration.test_gateway_ingest import lock_waits
 
 DAY = timedelta(days=1)
 BOB = "bob@example.com"
@@ -191,6 +193,30 @@ async def test_a_revoked_token_is_not_accepted_and_revoked_once(conn: Connection
         await tokens.revoke(conn, token.id, a_deed())
     with pytest.raises(TokenNotFound):
         await tokens.revoke(conn, token.id + 1, a_deed())
+
+
+async def test_what_a_token_issues_while_its_line_is_revoked_ends_with_it_or_is_not_issued(
+    pool: Pool,
+) -> None:
+    async with pool.transaction() as conn:
+        thief = await show(conn, await a_token(conn))
+    first, second = Deed(by=thief, now=NOON, reason=""), a_deed(now=NOON)
+    assert thief.token_id is not None
+
+    async def revoke() -> frozenset[int]:
+        async with pool.transaction() as conn:
+            return await tokens.revoke(conn, thief.token_id or 0, second, with_issued=True)
+
+    async with pool.transaction() as conn:
+        _, child = await tokens.issue(conn, BOB, Terms(name="child"), first)
+        revoking = asyncio.create_task(revoke())
+        while not await lock_waits(pool):
+            await asyncio.sleep(0.01)
+
+    assert await revoking == {thief.token_id, child.id}
+    async with pool.transaction() as conn:
+        with pytest.raises(TokenNotAccepted):
+            await tokens.issue(conn, BOB, Terms(name="late"), first)
 
 
 async def test_a_disabled_account_s_token_is_not_accepted(conn: Connection) -> None:

@@ -110,7 +110,7 @@ def test_people_and_their_tokens(terminal: Terminal) -> None:
 
     changed = terminal.ok("account", "change", "bob@example.com", "--level", "overview", "--global")
     assert (changed["level"], changed["scope"]) == ("overview", None)
-    assert terminal.ok("token", "revoke", token["id"]) == {"revoked": token["id"]}
+    assert terminal.ok("token", "revoke", token["id"]) == {"revoked": [token["id"]]}
     assert terminal.ok("account", "disable", "bob@example.com", "--reason", "left")["disabled_at"]
     [barred] = terminal.ok("account", "list")
     assert barred["disabled_at"]

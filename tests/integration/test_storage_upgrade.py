@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from registry import units
+from registry import tokens, units
 from runtime.settings import Database
 from storage.migrate import FOLDER, migrate
 from storage.pool import open_pool
@@ -108,6 +108,29 @@ async def test_the_interval_of_every_unit_stays_and_who_had_the_usual_one_follow
     assert await intervals(released) == {1: 14_400, 2: 900}
     await run(released, "INSERT INTO product_type VALUES ('Hub2', 60)")
     assert await intervals(released) == {1: 60, 2: 900}
+
+
+async def test_which_token_issued_which_is_taken_from_the_audit(released: Database) -> None:
+    await run(released, "INSERT INTO account (email, level) VALUES ('bob@example.com', 'admin')")
+    for number in range(1, 4):
+        await run(
+            released,
+            "INSERT INTO api_token (account_id, name, token_hash, level, expires_at)"
+            " VALUES (1, 'x', sha256(%s), 'admin', now() + interval '9 days')",
+            b"%d" % number,
+        )
+    for number, told in enumerate(('{"by_token": null}', '{"by_token": 1}', "{}"), start=1):
+        await run(
+            released,
+            "INSERT INTO audit (at, actor, action, object_kind, object_id, reason, origin, after)"
+            " VALUES (now(), 'x', 'token_issued', 'api_token', %s, '', 'x', %s)",
+            *(str(number), told),
+        )
+
+    await migrate(released)
+
+    async with open_pool(released) as pool, pool.transaction() as conn:
+        assert [token.issued_by for token in await tokens.page(conn)] == [None, 1, None]
 
 
 async def intervals(database: Database) -> dict[int, int]:
