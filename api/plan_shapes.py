@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from api.shapes import BodyId, Reason, Shape
 from commands import selection, states, waves
@@ -22,7 +22,7 @@ from registry.permissions import Caller
 
 LONGEST_S = 10 * 366 * 86_400
 
-Age = Annotated[int, Field(ge=1, le=LONGEST_S)]
+Age = Annotated[int, Field(strict=True, ge=1, le=LONGEST_S)]
 Status = Literal[
     "enabled", "disabled", "offline_disabled", "pending_enabled", "pending_offline_disabled", "unknown"
 ]
@@ -41,7 +41,7 @@ class PlanFilter(Shape):
     `silent_s`: no contact for so many seconds, or never. `heard_s`: some contact within so many.
     """
 
-    all: bool = False
+    all: Annotated[bool, Field(strict=True)] = False
     entity_id: BodyId | None = None
     product_type: Label | None = None
     lifecycle: Lifecycle | None = None
@@ -112,7 +112,9 @@ class NewListPlan(Shape):
 
 
 class NewPlan(NewListPlan):
-    """What is wanted of all units that have something in common."""
+    """What is wanted of all units that have something in common; unlike a query, JSON has numbers."""
+
+    model_config = ConfigDict(strict=True)
 
     filter: PlanFilter
 

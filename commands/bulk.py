@@ -65,7 +65,14 @@ async def order_all(
     # was never heard has no status to lock: its first contact may be under way, so a dispatcher looks.
     away = {unit_id for unit_id, may_listen in heard if not may_listen}
     made = [
-        Command.new(unit_id, wish, order, epoch=verdict, awaits_contact=unit_id in away)
+        Command.new(
+            unit_id,
+            wish,
+            order,
+            held_since=found[unit_id].held_since,
+            epoch=verdict,
+            awaits_contact=unit_id in away,
+        )
         for unit_id, verdict in verdicts.items()
         if isinstance(verdict, int)
     ]

@@ -85,6 +85,7 @@ class Sending:
     """A claimed command with what it takes to send it."""
 
     command: Command
+    attempted_before: datetime | None
     imei: Imei
     key_generation: int
     contact_at: datetime | None
@@ -95,10 +96,17 @@ class Sending:
 
     @classmethod
     def of(cls, command: Command, due: DictRow, came: datetime | None) -> Sending:
-        """Put together what was claimed and what the claim found out."""
+        """Put together what was claimed, what stood in the queue (`due`) and when its unit came."""
         waited = came is not None and came > command.ordered_at and command.attempt == 1
         left_s = (command.expires_at - due["now"]).total_seconds()
-        return cls(command, Imei(due["imei"]), due["key_generation"], came if waited else None, left_s)
+        return cls(
+            command,
+            due["attempted_at"],
+            Imei(due["imei"]),
+            due["key_generation"],
+            came if waited else None,
+            left_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,11 @@ class Dispatcher:
             sendings = []
             for due in sorted(found, key=_ping_last):
                 unit, command = standing[due["unit_id"]], Command.from_row(due)
-                if due["lifecycle"] == Lifecycle.TERMINATED or not unit["listens"] or _doubted(command, unit):
+                if (
+                    due["lifecycle"] == Lifecycle.TERMINATED
+                    or not unit["listens"]
+                    or _kept_back(command, unit)
+                ):
                     book.change(command, due_at=command.expires_at)  # its contact makes it due
                 elif unit["busy_until"] is not None:
                     book.change(command, due_at=min(unit["busy_until"], command.expires_at))
@@ -258,10 +270,18 @@ class Dispatcher:
         async with self._pool.transaction() as conn:
             ids = uuids([sending.command.id for sending in sendings])
             book = await docket.lock(conn, SQL.lock, actor=self._name, ids=ids)
+            unheard = {
+                sending.command.unit_id
+                for sending, outcome in zip(sendings, outcomes, strict=True)
+                if outcome is Published.UNHEARD
+            }
+            # Behind the lock: who comes later finds the command queued, and makes it due.
+            standing = await self._standing(conn, unheard) if unheard else {}
             for sending, outcome in zip(sendings, outcomes, strict=True):
                 command = book.get(sending.command.id)
                 if command and command.state is State.SENDING and command.attempt == sending.command.attempt:
-                    settle(book, command, outcome, self._settings)
+                    came = standing[command.unit_id]["contact_at"] if command.unit_id in standing else None
+                    settle(book, command, outcome, self._settings, before=sending.attempted_before, came=came)
             await book.write(conn)
 
 
@@ -269,16 +289,11 @@ def _ping_last(due: DictRow) -> bool:
     return CommandKind(due["kind"]) is CommandKind.PING
 
 
-def _doubted(command: Command, unit: DictRow) -> bool:
-    """Whether something came up since the order for which this unit is not to be switched off now.
-
-    It is in repair, may be two, or is somebody else's by now.
-    """
-    agreed_at = command.approved_at or command.ordered_at
-    return command.mode is Mode.OFFLINE_DISABLED and (
-        unit["in_repair"]
-        or (unit["suspected_clone"] and command.approved_by is None)
-        or (unit["assigned_at"] is not None and unit["assigned_at"] > agreed_at)
+def _kept_back(command: Command, unit: DictRow) -> bool:
+    """Whether something came up since the order for which this unit is not to be switched off now."""
+    in_repair = unit["in_repair"] and command.mode is Mode.OFFLINE_DISABLED
+    return in_repair or command.kept_back(
+        held_since=unit["held_since"], suspected_clone=unit["suspected_clone"]
     )
 
 
@@ -297,8 +312,19 @@ def on_wire(command: Command) -> messages.Command:
     )
 
 
-def settle(book: Docket, command: Command, outcome: Published, settings: Commands) -> None:
-    """Move a claimed command on by what the broker said."""
+def settle(
+    book: Docket,
+    command: Command,
+    outcome: Published,
+    settings: Commands,
+    *,
+    before: datetime | None,
+    came: datetime | None,
+) -> None:
+    """Move a claimed command on by what the broker said.
+
+    `before` is when it was attempted last until now, `came` when its unit, if unheard, was last in contact.
+    """
     match outcome:
         case Published.TAKEN:
             book.move(
@@ -309,16 +335,17 @@ def settle(book: Docket, command: Command, outcome: Published, settings: Command
                 due_at=book.now + timedelta(seconds=settings.command_ack_s),
             )
         case Published.UNHEARD:
-            # Nobody heard it, so it was no attempt; the unit's next contact makes it due.
-            attempted_at = command.attempted_at if command.attempt > 1 else None
+            # Nobody heard it, so it was no attempt; the unit's next contact makes it due, or has meanwhile.
+            assert command.attempted_at is not None  # noqa: S101 - it is being sent
+            here = came is not None and came > command.attempted_at
             book.move(
                 command,
                 State.QUEUED,
                 "unheard",
                 evidence={},
                 attempt=command.attempt - 1,
-                attempted_at=attempted_at,
-                due_at=command.expires_at,
+                attempted_at=before,
+                due_at=book.now if here else command.expires_at,
             )
         case Published.FAILED:
             requeue(book, command, "publish_failed", settings)

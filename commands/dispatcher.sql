@@ -39,7 +39,7 @@ SELECT *, now()
 -- what was set aside.
 SELECT u.id AS unit_id, u.lifecycle = 'IN_REPAIR_SYSTEM' AS in_repair,
        EXISTS (SELECT FROM suspected_clones() d WHERE d.unit_id = u.id) AS suspected_clone,
-       (SELECT e.started_at FROM unit_entity e WHERE e.unit_id = u.id AND e.ended_at IS NULL) AS assigned_at,
+       (SELECT e.started_at FROM unit_entity e WHERE e.unit_id = u.id AND e.ended_at IS NULL) AS held_since,
        coalesce(s.live_contact_at > now() - make_interval(secs => %(contact_s)s), false)
        OR coalesce(s.presence = 'online' AND greatest(s.contact_at, s.presence_at)
                    > now() - 2 * make_interval(secs => (

@@ -59,7 +59,8 @@ class Command:
     `due_at` is when the next step is due: to send it while queued, otherwise to stop waiting.
     `attempt` numbers the sendings; `attempted_at` is the last one's time. `refusal` is the unit's
     reason. `after_s` and `epoch` are 0 where the kind has none; `epoch` also while nobody approved it.
-    `plan_id` is the plan's that ordered it.
+    `plan_id` is the plan's that ordered it. `held_since` is the start of that holding of the unit in
+    which it was ordered or approved: in a later one it may reach another's home.
     """
 
     id: UUID
@@ -83,6 +84,7 @@ class Command:
     plan_id: UUID | None = None
     approved_by: str | None = None
     approved_at: datetime | None = None
+    held_since: datetime | None = None
 
     @classmethod
     def new(
@@ -91,6 +93,7 @@ class Command:
         wish: Wish,
         order: Ordering,
         *,
+        held_since: datetime,
         epoch: int = 0,
         awaits_approval: bool = False,
         awaits_contact: bool = False,
@@ -117,6 +120,7 @@ class Command:
             refusal=None,
             origin=order.origin,
             plan_id=order.plan_id,
+            held_since=held_since,
         )
 
     @classmethod
@@ -130,6 +134,16 @@ class Command:
             "origin": Origin(row["origin"]),
         }
         return cls(**{name: row[name] for name in cls.__slots__} | typed)
+
+    def kept_back(self, *, held_since: datetime, suspected_clone: bool) -> bool:
+        """Whether it would take power away from whom it was not meant for.
+
+        Its unit came into other hands, or may be two and no second person has agreed.
+        """
+        if self.mode is not Mode.OFFLINE_DISABLED or self.state is State.AWAITING_APPROVAL:
+            return False
+        moved = self.held_since is not None and self.held_since != held_since
+        return moved or (suspected_clone and self.approved_by is None)
 
     @property
     def wish(self) -> Wish:
@@ -235,6 +249,7 @@ class Docket:
                 expiries=timestamps([command.expires_at for command in changed]),
                 approvers=texts([command.approved_by for command in changed]),
                 approvals=timestamps([command.approved_at for command in changed]),
+                holdings=timestamps([command.held_since for command in changed]),
             )
         if self._entered:
             await self._insert(conn, [self._commands[command_id] for command_id in self._entered])
@@ -272,6 +287,7 @@ class Docket:
             dues=timestamps([command.due_at for command in new]),
             origins=texts([command.origin for command in new]),
             plan_ids=uuids([command.plan_id for command in new]),
+            holdings=timestamps([command.held_since for command in new]),
         )
         if any(command.state is State.QUEUED for command in new):
             wake(conn)

@@ -7,13 +7,14 @@ SELECT now();
 UPDATE command c
    SET state = new.state, due_at = new.due_at, attempt = new.attempt, attempted_at = new.attempted_at,
        acknowledged_at = new.acknowledged_at, finished_at = new.finished_at, refusal = new.refusal,
-       epoch = new.epoch, expires_at = new.expires_at, approved_by = new.approved_by, approved_at = new.approved_at
+       epoch = new.epoch, expires_at = new.expires_at, approved_by = new.approved_by, approved_at = new.approved_at,
+       held_since = new.held_since
   FROM unnest(%(ids)s::uuid[], %(states)s::text[], %(due_ats)s::timestamptz[], %(attempts)s::int[],
               %(attempted_ats)s::timestamptz[], %(acknowledged_ats)s::timestamptz[],
               %(finished_ats)s::timestamptz[], %(refusals)s::text[], %(epochs)s::bigint[],
-              %(expiries)s::timestamptz[], %(approvers)s::text[], %(approvals)s::timestamptz[])
+              %(expiries)s::timestamptz[], %(approvers)s::text[], %(approvals)s::timestamptz[], %(holdings)s::timestamptz[])
        AS new (id, state, due_at, attempt, attempted_at, acknowledged_at, finished_at, refusal, epoch,
-               expires_at, approved_by, approved_at)
+               expires_at, approved_by, approved_at, held_since)
  WHERE c.id = new.id;
 
 -- :record
@@ -28,11 +29,11 @@ SELECT id, %(now)s, event, from_state, to_state, attempt, %(actor)s, evidence
 -- :insert
 -- New commands.
 INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by, ordered_at, expires_at,
-                     due_at, origin, plan_id)
+                     due_at, origin, plan_id, held_since)
 SELECT * FROM unnest(%(ids)s::uuid[], %(unit_ids)s::int[], %(kinds)s::text[], %(modes)s::text[], %(afters)s::bigint[],
                      %(epochs)s::bigint[], %(states)s::text[], %(reasons)s::text[], %(orderers)s::text[],
                      %(orders)s::timestamptz[], %(expiries)s::timestamptz[], %(dues)s::timestamptz[],
-                     %(origins)s::text[], %(plan_ids)s::uuid[]);
+                     %(origins)s::text[], %(plan_ids)s::uuid[], %(holdings)s::timestamptz[]);
 
 -- :derive
 -- What is wanted of units whose intents are locked, by their commands: the newest wish that was accepted and not given

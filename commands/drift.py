@@ -182,8 +182,13 @@ async def by_id(conn: Connection, number: int, *, scope: Scope) -> Drift:
 async def in_order(conn: Connection, ids: Iterable[int]) -> list[int]:
     """Give ids in the order in which their units are locked by everybody; those that are not there last."""
     wanted = sorted(set(ids))
-    known = await rows(conn, lambda row: int(row["id"]), SQL.in_order, ids=int8s(wanted))
-    return known + [number for number in wanted if number not in known]
+    there = await known(conn, wanted)
+    return there + [number for number in wanted if number not in there]
+
+
+async def known(conn: Connection, ids: Iterable[int]) -> list[int]:
+    """Give those of the ids that are drifts, whoever's, in the order of their units."""
+    return await rows(conn, lambda row: int(row["id"]), SQL.in_order, ids=int8s(ids))
 
 
 async def close(conn: Connection, drift: Drift, resolution: Resolution, deed: Deed) -> Drift:

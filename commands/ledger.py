@@ -37,6 +37,10 @@ class EpochsExhausted(Conflict):
     """This unit's epochs are used up; it needs a factory reset and a new enrolment."""
 
 
+class ChangedHands(Conflict):
+    """The unit came to another entity while something was ordered of it."""
+
+
 class CommandEnded(Conflict):
     """The command has reached its end."""
 
@@ -113,17 +117,22 @@ async def order(
     wish: Wish,
     deed: Deed,
     settings: Commands,
+    *,
+    again: bool = False,
 ) -> Ordered:
     """Queue a command for a unit, or give the one that carries out the same wish already.
 
     A mode command gets the next epoch and supersedes an open one. Where two units are suspected
     under one IMEI, an offline-disable waits for a second person first: it might reach another home.
-    Raises `Forbidden` below the needed level, `BadText` without a reason, and `policy`'s conflicts.
+    What is wanted already and is to be said `again` may be so: a unit that is dark is told to be dark.
+    `unit` is read in this transaction: for whose it then was the command is meant. Raises `Forbidden`
+    below the needed level, `BadText` without a reason, `ChangedHands`, and `policy`'s conflicts.
     Writes audit, also of a wish that is carried out already, and wakes the dispatchers with the commit.
     """
     deed.by.require(policy.needed_level(wish))
     deed.require_reason()
     stand = await _stand(conn, unit.id, actor=deed.by.email)
+    stand.require_holding(unit)
     policy.check_unit(wish, unit)
     if wish.mode is Mode.ENABLED:
         await execute(conn, SQL.ask_to_enable, unit_id=unit.id)
@@ -133,13 +142,16 @@ async def order(
             await stand.book.write(conn)
         await _tell_order(conn, deed, unit, existing, new=False)
         return Ordered(existing, new=False)
-    policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
+    if not (again and stand.reported is wish.mode is stand.intent.desired):
+        policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
     awaits = wish.disables and stand.suspected_clone
     ordering = Ordering(
         by=deed.by.email, reason=deed.reason, now=stand.book.now, life=policy.life(wish, settings)
     )
     epoch = 0 if awaits or wish.mode is None else stand.next_epoch()
-    command = Command.new(unit.id, wish, ordering, epoch=epoch, awaits_approval=awaits)
+    command = Command.new(
+        unit.id, wish, ordering, held_since=unit.held_since, epoch=epoch, awaits_approval=awaits
+    )
     if wish.mode is not None:
         _supersede(stand.book, command.id, waiting_only=awaits)
     stand.book.enter(command, evidence={"reason": deed.reason})
@@ -176,7 +188,8 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     """Let a command go that waited for a second person; it gets its epoch now, and its whole life.
 
     Takes the admin level, a reason, and somebody else than who ordered it (`SecondPersonNeeded`).
-    What an order needs is asked again: the unit may stand otherwise by now.
+    What an order needs is asked again: the unit may stand otherwise by now. `unit` is read in this
+    transaction (`ChangedHands`).
     """
     deed.by.require(Level.ADMIN)
     deed.require_reason()
@@ -189,6 +202,7 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
     if command.ordered_by == deed.by.email and (stand.suspected_clone or not by_intent):
         raise SecondPersonNeeded("Who ordered a command cannot approve it: somebody else must.")
     wish = command.wish
+    stand.require_holding(unit)
     policy.check_unit(wish, unit)
     if not by_intent:  # that one exists because the unit reports something else
         policy.check_status(wish, unit, reported=stand.reported, pending=stand.pending)
@@ -203,6 +217,7 @@ async def approve(conn: Connection, unit: Unit, command_id: UUID, deed: Deed, se
         expires_at=stand.book.now + policy.life(wish, settings),
         approved_by=deed.by.email,
         approved_at=stand.book.now,
+        held_since=unit.held_since,
     )
     await stand.book.write(conn)
     docket.wake(conn)
@@ -251,13 +266,29 @@ class _Stand:
     reported: Mode | None
     heard_epoch: int
     suspected_clone: bool
+    held_since: datetime
     intent: Intent
     book: Docket
 
     @property
     def living(self) -> list[Command]:
-        """The open commands whose life is not over; nobody may have ended the others yet."""
-        return [command for command in self.book.all() if command.expires_at > self.book.now]
+        """The open commands that may still come to something.
+
+        Nobody may have ended yet those whose life is over; and some are kept back for good.
+        """
+        return [
+            command
+            for command in self.book.all()
+            if command.expires_at > self.book.now
+            and not command.kept_back(held_since=self.held_since, suspected_clone=self.suspected_clone)
+        ]
+
+    def require_holding(self, unit: Unit) -> None:
+        """Raise `ChangedHands` unless the unit is still whose it was when it was read."""
+        if unit.held_since != self.held_since:
+            raise ChangedHands(
+                "This unit came to another entity just now; look again.", serial_number=unit.serial_number
+            )
 
     @property
     def wished(self) -> Command | None:
@@ -282,12 +313,19 @@ async def _stand(conn: Connection, unit_id: int, *, actor: str) -> _Stand:
         (SQL.heard, of_unit),
         (SQL.lock_intent, of_unit),
         (SQL.lock_open, of_unit),
-        (SQL.suspected, of_unit),
+        (SQL.told, of_unit),
         (docket.NOW, {}),
     )
     heard_epoch, reported = _heard(heard[0]) if heard else (0, None)
     book = Docket(map(Command.from_row, opened), now=clock["now"], actor=actor)
-    return _Stand(unit_id, reported, heard_epoch, told["exists"], Intent.from_row(intent), book)
+    return _Stand(
+        unit_id=unit_id,
+        reported=reported,
+        heard_epoch=heard_epoch,
+        intent=Intent.from_row(intent),
+        book=book,
+        **told,
+    )
 
 
 async def _stand_of(conn: Connection, command_id: UUID, *, actor: str) -> tuple[_Stand, Command]:

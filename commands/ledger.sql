@@ -17,9 +17,10 @@ UPDATE unit_intent SET enable_asked_at = clock_timestamp() WHERE unit_id = %(uni
 -- The unit's commands under way.
 SELECT * FROM command WHERE unit_id = %(unit_id)s AND finished_at IS NULL ORDER BY id FOR UPDATE;
 
--- :suspected
--- Whether two units are suspected under this one's IMEI; asked behind the locks.
-SELECT EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = %(unit_id)s);
+-- :told
+-- Whether two units are suspected under this one's IMEI, and since when it is its entity's; asked behind the locks.
+SELECT EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = %(unit_id)s) AS suspected_clone,
+       (SELECT e.started_at FROM unit_entity e WHERE e.unit_id = %(unit_id)s AND e.ended_at IS NULL) AS held_since;
 
 -- :holding
 -- The mode command that holds, if the newest that was not given up is confirmed; its unit's intent is locked.

@@ -24,7 +24,7 @@ from commands.waves import RATE_KEPT_PER_S, Hold, Terms
 from protocol.messages import Mode
 from registry import audit
 from registry.audit import Deed
-from registry.permissions import Level, Scope, listed, unlisted
+from registry.permissions import Level, Scope, ScopeTooNarrow, listed, unlisted
 from runtime.errors import Conflict, NotFound
 from runtime.settings import Plans
 from storage.sql import Connection, execute, load, row, rows
@@ -201,8 +201,13 @@ class Plan:
 
 
 async def begin(conn: Connection, draft: Draft, told: dict[str, Any], deed: Deed, settings: Plans) -> UUID:
-    """Make a plan whose units are about to be found; needs the level that its wish needs, and a reason."""
+    """Make a plan whose units are about to be found; needs the level that its wish needs, and a reason.
+
+    Raises `ScopeTooNarrow` for a plan that reaches no entity.
+    """
     deed.by.require(policy.needed_level(draft.wish))
+    if draft.scope is not None and not draft.scope:
+        raise ScopeTooNarrow("Your scope holds no entity.", needed=None, have=[])
     deed.require_reason()
     draft.terms.require_brisk()
     if not draft.wish.disables:

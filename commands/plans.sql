@@ -7,20 +7,20 @@ VALUES (%(id)s, 'selecting', %(mode)s, %(after_s)s, %(scope)s, %(selection)s, %(
         %(abort_sample)s, now(), now());
 
 -- :by_id
--- One plan, if all of its scope lies within another.
+-- One plan, if all of its scope lies within another, and is not nobody's.
 SELECT *, now() AS read_at FROM command_plan
- WHERE id = %(id)s AND (%(scope)s::bigint[] IS NULL OR scope <@ %(scope)s::bigint[]);
+ WHERE id = %(id)s AND (%(scope)s::bigint[] IS NULL OR scope <@ %(scope)s::bigint[] AND scope <> '{}');
 
 -- :lock
 -- The same, held.
 SELECT *, now() AS read_at FROM command_plan
- WHERE id = %(id)s AND (%(scope)s::bigint[] IS NULL OR scope <@ %(scope)s::bigint[])
+ WHERE id = %(id)s AND (%(scope)s::bigint[] IS NULL OR scope <@ %(scope)s::bigint[] AND scope <> '{}')
    FOR UPDATE;
 
 -- :page
 -- A page of plans within a scope, newest first.
 SELECT *, now() AS read_at FROM command_plan
- WHERE (%(scope)s::bigint[] IS NULL OR scope <@ %(scope)s::bigint[]) AND (%(before)s::uuid IS NULL OR id < %(before)s)
+ WHERE (%(scope)s::bigint[] IS NULL OR scope <@ %(scope)s::bigint[] AND scope <> '{}') AND (%(before)s::uuid IS NULL OR id < %(before)s)
  ORDER BY id DESC LIMIT %(limit)s;
 
 -- :tally

@@ -8,6 +8,7 @@ a person decides.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
@@ -71,10 +72,8 @@ async def reconcile(
     if findings:
         await _adopt(conn, by_unit.values(), intents)
         noted = await drift.note(conn, findings, memory_s=settings.command_drift_memory_s)
-        unfit, doubtful = await _fitness(conn, findings)
-        await _answer(
-            conn, book, findings, noted, intents, busy=busy | unfit, doubtful=doubtful, settings=settings
-        )
+        fitness = await _fitness(conn, findings)
+        await _answer(conn, book, findings, noted, intents, fitness, busy=busy, settings=settings)
         await drift.flag(conn, {finding.unit_id for finding in findings})
 
 
@@ -130,21 +129,36 @@ async def _adopt(conn: Connection, words: Iterable[Word], intents: Mapping[int, 
         )
 
 
-async def _fitness(conn: Connection, findings: Iterable[Finding]) -> tuple[set[int], set[int]]:
-    """Give the units to which nothing is sent by itself, and those of which a person must see them first.
+class _Fitness(NamedTuple):
+    """What a unit's wish is held against before it is sent by itself.
 
-    Nothing is sent to who is gone, and nothing dark to who is in repair. Who may be two, or is somebody
-    else's by now, is not switched off by itself.
+    `doubtful` when a person must see it first, before it is switched off: it may be two, or is somebody
+    else's by now.
     """
-    told = await rows(conn, dict, SQL.fitness, unit_ids=int4s([finding.unit_id for finding in findings]))
-    lives = {row["id"]: Lifecycle(row["lifecycle"]) for row in told}
-    unfit = {
-        finding.unit_id
-        for finding in findings
-        if lives[finding.unit_id] is Lifecycle.TERMINATED
-        or (lives[finding.unit_id] is Lifecycle.IN_REPAIR_SYSTEM and finding.desired is not Mode.ENABLED)
-    }
-    return unfit, {row["id"] for row in told if row["suspected_clone"] or row["moved"]}
+
+    lifecycle: Lifecycle
+    held_since: datetime
+    doubtful: bool
+
+    def admits(self, desired: Mode | None) -> bool:
+        """Whether it may be sent: nothing to who is gone, nothing dark to who is in repair."""
+        in_repair = self.lifecycle is Lifecycle.IN_REPAIR_SYSTEM
+        return self.lifecycle is not Lifecycle.TERMINATED and (desired is Mode.ENABLED or not in_repair)
+
+
+async def _fitness(conn: Connection, findings: Iterable[Finding]) -> dict[int, _Fitness]:
+    found = await rows(
+        conn,
+        lambda row: (
+            int(row["id"]),
+            _Fitness(
+                Lifecycle(row["lifecycle"]), row["held_since"], bool(row["suspected_clone"] or row["moved"])
+            ),
+        ),
+        SQL.fitness,
+        unit_ids=int4s([finding.unit_id for finding in findings]),
+    )
+    return dict(found)
 
 
 async def _answer(
@@ -153,9 +167,9 @@ async def _answer(
     findings: Sequence[Finding],
     noted: Mapping[tuple[int, Cause], Noted],
     intents: Mapping[int, Intent],
+    fitness: Mapping[int, _Fitness],
     *,
     busy: set[int],
-    doubtful: set[int],
     settings: Commands,
 ) -> None:
     """Send the wish once more where nothing is under way, until it was sent often enough."""
@@ -164,7 +178,10 @@ async def _answer(
         found = noted[finding.unit_id, finding.cause]
         if found.fresh:
             DRIFTS.labels(finding.cause).inc()
+        fit = fitness[finding.unit_id]
         if finding.desired is None or finding.unit_id in busy or found.gave_up:
+            continue
+        if not fit.admits(finding.desired):
             continue
         if found.sendings >= settings.command_drift_sendings:
             given_up.append(found.id)
@@ -172,8 +189,8 @@ async def _answer(
             log.warning("drift_given_up", unit_id=finding.unit_id, cause=finding.cause, drift=found.id)
             continue
         intent = intents[finding.unit_id]
-        doubted = finding.cause.needs_person or finding.unit_id in doubtful or intent.doubted
-        command = _again(finding, intent, book, settings, doubted=doubted)
+        doubted = finding.cause.needs_person or fit.doubtful or intent.doubted
+        command = _again(finding, intent, book, settings, held_since=fit.held_since, doubted=doubted)
         book.enter(command, evidence={"drift": found.id, "cause": finding.cause})
         sent.append(found.id)
     await book.write(conn)
@@ -181,7 +198,15 @@ async def _answer(
         await drift.count(conn, sent=sent, given_up=given_up)
 
 
-def _again(finding: Finding, intent: Intent, book: Docket, settings: Commands, *, doubted: bool) -> Command:
+def _again(
+    finding: Finding,
+    intent: Intent,
+    book: Docket,
+    settings: Commands,
+    *,
+    held_since: datetime,
+    doubted: bool,
+) -> Command:
     """Make the command that sends a wish once more, under a newer epoch; if `doubted`, only lit by itself."""
     wish = Wish(kind=CommandKind.SET_MODE, mode=intent.desired, after_s=intent.after_s)
     awaits = wish.disables and doubted
@@ -193,4 +218,6 @@ def _again(finding: Finding, intent: Intent, book: Docket, settings: Commands, *
         origin=Origin.INTENT,
     )
     epoch = 0 if awaits else next_epoch(intent.epoch, finding.reported_epoch, finding.unit_id)
-    return Command.new(finding.unit_id, wish, ordering, epoch=epoch, awaits_approval=awaits)
+    return Command.new(
+        finding.unit_id, wish, ordering, held_since=held_since, epoch=epoch, awaits_approval=awaits
+    )

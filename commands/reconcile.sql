@@ -5,14 +5,14 @@ UPDATE unit_intent i SET epoch = greatest(i.epoch, new.epoch)
  WHERE new.unit_id = i.unit_id;
 
 -- :fitness
--- Where units stand in their lives, whether two are suspected under one IMEI, and whether they have become somebody
--- else's since a person last wanted them dark.
+-- Where units stand in their lives, whether two are suspected under one IMEI, since when they are whose they are,
+-- and whether a person last wanted them dark when they were somebody else's; NULL where nobody did.
 SELECT u.id, u.lifecycle,
        EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = u.id) AS suspected_clone,
-       EXISTS (SELECT FROM unit_entity e
-                WHERE e.unit_id = u.id AND e.ended_at IS NULL
-                  AND e.started_at > (SELECT max(coalesce(c.approved_at, c.ordered_at)) FROM command c
-                                       WHERE c.unit_id = u.id AND c.mode = 'offline_disabled'
-                                         AND (c.origin <> 'intent' OR c.approved_at IS NOT NULL))) AS moved
-  FROM unit u
+       e.started_at AS held_since,
+       e.started_at <> (SELECT c.held_since FROM command c
+                         WHERE c.unit_id = u.id AND c.mode = 'offline_disabled'
+                           AND (c.origin <> 'intent' OR c.approved_at IS NOT NULL)
+                         ORDER BY coalesce(c.approved_at, c.ordered_at) DESC LIMIT 1) AS moved
+  FROM unit u JOIN unit_entity e ON e.unit_id = u.id AND e.ended_at IS NULL
  WHERE u.id = ANY(%(unit_ids)s::int[]);

@@ -65,7 +65,7 @@ async def resolve(
     if decision is not Decision.DISMISS:
         wish = await _wish(conn, found, decision)
         unit = await units.by_identity(conn, found.imei, scope=deed.by.scope)
-        ordered = await ledger.order(conn, unit, wish, deed, settings)
+        ordered = await ledger.order(conn, unit, wish, deed, settings, again=decision is Decision.SEND_AGAIN)
         if not ordered.new and ordered.command.state is State.AWAITING_APPROVAL:
             raise AwaitsApproval(
                 "The wish waits for approval: approve or cancel it.", id=str(ordered.command.id)

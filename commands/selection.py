@@ -126,6 +126,7 @@ class Facts(NamedTuple):
     """Whether a mode command waits for a second person."""
 
     suspected_clone: bool
+    held_since: datetime
 
     @property
     def enable_status(self) -> str:

@@ -38,17 +38,20 @@ SELECT place, unit_id FROM plan_unit
  ORDER BY place LIMIT %(limit)s;
 
 -- :facts
--- What is known of units within a scope: what they report, what is wanted of them, what is on its way.
+-- What is known of units within a scope: what they report, what is wanted of them, what is on its way, since
+-- when they are their entity's. What would switch off for whom they were before is on its way to nobody.
 -- `OFFSET 0`: open commands are looked for unit by unit, however few of them the planner believes in.
 SELECT u.id, u.serial_number, u.entity_id, u.lifecycle::text, s.mode, s.epoch, s.contact_at,
        i.epoch, i.desired, i.after_s, i.floor, c.mode, c.after_s,
        EXISTS (SELECT FROM command w WHERE w.unit_id = u.id AND w.kind = 'set_mode' AND w.state = 'awaiting_approval'),
-       EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = u.id)
+       EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = u.id), e.started_at
   FROM unit u
+  JOIN unit_entity e ON e.unit_id = u.id AND e.ended_at IS NULL
   LEFT JOIN unit_status s ON s.unit_id = u.id
   LEFT JOIN unit_intent i ON i.unit_id = u.id
   LEFT JOIN LATERAL (
         SELECT mode, after_s FROM command
          WHERE unit_id = u.id AND kind = 'set_mode' AND finished_at IS NULL AND state <> 'awaiting_approval'
+           AND NOT (mode = 'offline_disabled' AND coalesce(held_since <> e.started_at, false))
         OFFSET 0) c ON true
  WHERE u.id = ANY(%(unit_ids)s::int[]) AND (%(scope)s::bigint[] IS NULL OR u.entity_id = ANY(%(scope)s));

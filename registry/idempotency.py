@@ -71,7 +71,7 @@ async def claim(conn: Connection, caller: Caller, request: Request) -> Answer | 
         return None
     route, digest, answer = _kept(kept[0])
     if (route, digest) != (request.route, request.digest):
-        raise IdempotencyKeyReused("Use a new Idempotency-Key for a new request.", key=key, route=route)
+        raise IdempotencyKeyReused("Use a new Idempotency-Key for a new request.", key=key)
     return answer
 
 

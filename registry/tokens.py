@@ -94,13 +94,14 @@ async def issue(conn: Connection, address: str, terms: Terms, deed: Deed) -> tup
     """
     name = wording.line(terms.name, "name", NAME_LIMIT)
     expires_at = _end(terms.days, deed)
+    issued_by = deed.by.token_id
+    # Before the account: whoever notes the use of a token has locked that one first.
+    if issued_by is not None and not await execute(conn, SQL.hold, token_id=issued_by):
+        raise _refused("It was revoked.", why="revoked")
     account = await accounts.get(conn, address)
     level, scope = terms.level or account.level, terms.scope or account.scope
     _require_within(account, level, scope)
     deed.by.require_rights(level, scope)
-    issued_by = deed.by.token_id
-    if issued_by is not None and not await execute(conn, SQL.hold, token_id=issued_by):
-        raise _refused("It was revoked.", why="revoked")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     token = await row(
         conn,
@@ -133,11 +134,11 @@ async def revoke(conn: Connection, token_id: int, deed: Deed, *, with_issued: bo
     """End a token now, or `with_issued` also what it issued, and so on; gives the ids of what ended.
 
     `TokenNotFound`, or `TokenRevoked` when nothing was left to end. Raises `LevelTooLow` or
-    `ScopeTooNarrow` when the caller has less than this token, unless it is its own; what it issued
-    has no more than it has.
+    `ScopeTooNarrow` when the caller has less than this token, unless it ends its own alone; what it
+    issued has no more than it has.
     """
     token = await by_id(conn, token_id)
-    if token_id != deed.by.token_id:
+    if with_issued or token_id != deed.by.token_id:
         deed.by.require_rights(token.level, token.scope)
     ended: dict[int, str] = {}
     # Once more until nothing is left: one of them may have been issuing another while it was waited for.

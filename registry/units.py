@@ -33,6 +33,7 @@ class Unit:
     serial_number: SerialNumber
     entity_id: int
     entity_name: str
+    held_since: datetime
     product_type: str | None
     lifecycle: Lifecycle
     key_generation: int
@@ -128,6 +129,7 @@ def _unit(found: DictRow) -> Unit:
         serial_number=SerialNumber(found["serial_number"]),
         entity_id=found["entity_id"],
         entity_name=found["entity_name"],
+        held_since=found["held_since"],
         product_type=found["product_type"],
         lifecycle=Lifecycle(found["lifecycle"]),
         key_generation=found["key_generation"],

@@ -2,6 +2,7 @@
 -- The unit of a row id, an IMEI or a serial number; among these an IMEI comes first.
 SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, product_type, lifecycle,
        key_generation, enrolled_at,
+       (SELECT e.started_at FROM unit_entity e WHERE e.unit_id = unit.id AND e.ended_at IS NULL) AS held_since,
        (SELECT i.expected_interval_s FROM unit_interval i WHERE i.unit_id = unit.id) AS expected_interval_s
   FROM unit JOIN entity ON entity.id = unit.entity_id
  WHERE unit.id = %(unit_id)s OR imei = %(imei)s OR serial_number = %(serial_number)s
@@ -11,6 +12,7 @@ SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, prod
 -- Units of a scope in the order of their serial numbers, narrowed by what is given.
 SELECT unit.id, imei, serial_number, entity_id, entity.name AS entity_name, product_type, lifecycle,
        key_generation, enrolled_at,
+       (SELECT e.started_at FROM unit_entity e WHERE e.unit_id = unit.id AND e.ended_at IS NULL) AS held_since,
        (SELECT i.expected_interval_s FROM unit_interval i WHERE i.unit_id = unit.id) AS expected_interval_s
   FROM unit JOIN entity ON entity.id = unit.entity_id
  WHERE serial_number > %(after)s

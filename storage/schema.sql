@@ -54,6 +54,7 @@ TABLE command
     epoch bigint NOT NULL
     expires_at timestamp with time zone NOT NULL
     finished_at timestamp with time zone
+    held_since timestamp with time zone
     id uuid NOT NULL
     kind text NOT NULL
     mode text

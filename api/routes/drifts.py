@@ -191,8 +191,7 @@ async def resolve_drifts(
         return ManySettled(items=items)
 
     async def allowed(kept: dict[str, Any]) -> None:
-        for one in kept["items"]:
-            if one["drift"]:
-                await drift.by_id(conn, one["id"], scope=caller.scope)
+        for number in await drift.known(conn, [one["id"] for one in kept["items"]]):
+            await drift.by_id(conn, number, scope=caller.scope)
 
     return await once.answer(200, work, allowed=allowed)

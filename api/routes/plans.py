@@ -119,8 +119,8 @@ async def draft_list_plan(
 ) -> JSONResponse:
     """Say what would be done to the units of a list: IMEIs or serial numbers, one a line.
 
-    They stand in the column `imei`, `serial_number` or `unit` if the first line names one, else in
-    the first; under the first two only such names count. Every line is accounted for, by its row.
+    They stand in the column `imei`, `serial_number`, `serial` or `unit` if the first line names one, else in
+    the first; under the first three only such names count. Every line is accounted for, by its row.
     """
     source = Listing(upload.lines, upload.digest.hex())
     return await run.perform(wanted.draft(caller), source, wanted.reason, upload.digest)

@@ -197,6 +197,7 @@ async def test_the_same_key_and_body_get_the_same_answer(enabled: Site) -> None:
     assert first.headers["location"] == again.headers["location"]
     assert problem(other) == (409, "idempotency-key-reused")
     assert problem(elsewhere) == (409, "idempotency-key-reused")
+    assert unit_of(OWN) not in elsewhere.text
     assert stranger.json()["id"] != first.json()["id"]
 
 
@@ -247,6 +248,22 @@ async def test_a_kept_answer_is_for_those_alone_who_could_have_asked(enabled: Si
     }
     assert {name: one.status_code for name, one in foreign.items()} == dict.fromkeys(asked, 404)
     assert {name: problem(one) for name, one in lower.items()} == dict.fromkeys(lower, (403, "level-too-low"))
+
+
+async def test_a_kept_refusal_is_for_those_alone_who_could_have_asked(enabled: Site) -> None:
+    ann = await enabled.token(Level.ADMIN, name="ann")
+    await enabled.reports(2, Mode.OFFLINE_DISABLED, epoch=7)
+    [found] = (await enabled.get("/v1/drifts", ann)).json()["items"]
+    body = {"decision": "accept", "reason": "r", "ids": [found["id"], 999]}
+    kept = await enabled.post("/v1/drifts/resolve", ann, body, key="k")
+    narrow = (await enabled.post("/v1/tokens", ann, {"name": "n", "scope": [OWN]})).json()["token"]
+
+    again = await enabled.post("/v1/drifts/resolve", ann, body, key="k")
+    foreign = await enabled.post("/v1/drifts/resolve", narrow, body, key="k")
+
+    assert unit_of(FOREIGN) in kept.text
+    assert again.json() == kept.json()
+    assert problem(foreign) == (404, "drift-not-found")
 
 
 async def test_a_refused_request_leaves_its_key_free(enabled: Site) -> None:

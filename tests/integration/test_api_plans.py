@@ -11,10 +11,11 @@ import pytest
 from httpx import Response
 
 from commands.executor import Executor
-from registry import audit
+from registry import audit, ownership, units
 from registry.permissions import Level
+from runtime import clock
 from runtime.settings import Commands, Database, Plans
-from tests.builders import a_serial, an_imei
+from tests.builders import a_deed, a_serial, an_imei
 from tests.calling import FOREIGN, OWN, Site, problem, site
 
 ENABLE = {"mode": "enabled", "reason": "paid", "filter": {"all": True}}
@@ -183,6 +184,21 @@ async def test_a_list_larger_than_any_other_body_is_taken_and_one_without_end_is
         ({"abort_sample": 10**12}, "fields-not-valid"),
         ({"mode": "enabled", "gate_pct": 50}, "wish-makes-no-sense"),
         ({"reason": " "}, "fields-not-valid"),
+        *(
+            (loose, "fields-not-valid")
+            for loose in (
+                {"filter": {"all": "yes"}},
+                {"filter": {"all": 1}},
+                {"filter": {"silent_s": True}},
+                {"filter": {"heard_s": "60"}},
+                {"gate_pct": False},
+                {"abort_sample": True},
+                {"after_s": "86400"},
+                {"after_s": 86400.0},
+                {"rate_per_s": "7"},
+                {"waves_pct": [True, "100"]},
+            )
+        ),
     ],
 )
 async def test_what_makes_no_sense_is_refused(full: Site, wanted: dict[str, Any], told: str) -> None:
@@ -216,6 +232,38 @@ async def test_a_plan_of_a_wider_scope_is_not_there(full: Site) -> None:
     for act in ("execute", "approve", "pause", "resume", "cancel", "undo"):
         assert problem(await full.post(f"/v1/plans/{wide}/{act}", own, WHY)) == (404, "plan-not-found")
     assert [one["id"] for one in (await full.get("/v1/plans", own)).json()["items"]] == [narrow["id"]]
+
+
+async def test_who_reaches_no_entity_makes_no_plan_and_one_of_nobody_s_is_nobody_s_to_see(full: Site) -> None:
+    token = await full.token(Level.ADMIN, frozenset({OWN}))
+    await full.post("/v1/plans", token, DISABLE)
+    await full.sql("UPDATE account SET scope = '{3}' WHERE scope IS NOT NULL")
+
+    refused = await full.post("/v1/plans", token, DISABLE)
+    await full.sql("UPDATE command_plan SET scope = '{}'")  # as an earlier release left it
+
+    assert problem(refused) == (403, "scope-too-narrow")
+    other = await full.token(Level.ADMIN, frozenset({FOREIGN}))
+    assert (await full.get("/v1/plans", other)).json()["items"] == []
+    assert len((await full.get("/v1/plans", await full.token(Level.ADMIN))).json()["items"]) == 1
+
+
+async def test_of_a_unit_that_moved_away_a_plan_tells_no_more(full: Site) -> None:
+    old = await full.token(Level.ADMIN, frozenset({OWN}))
+    plan = (await uploads(full, old, f"{an_imei(1)}\n", gate_pct=0, waves_pct=100)).json()
+    await full.post(f"/v1/plans/{plan['id']}/execute", old, WHY)
+    await carry_out(full)
+    [before] = (await full.get(f"/v1/plans/{plan['id']}/units", old)).json()["items"]
+    async with full.pool.transaction() as conn:
+        unit = await units.by_imei(conn, an_imei(1))
+        assert unit is not None
+        await ownership.reassign(conn, unit, FOREIGN, a_deed(now=clock.now()))
+
+    [after] = (await full.get(f"/v1/plans/{plan['id']}/units", old)).json()["items"]
+
+    assert (before["command_state"], before["imei"]) == ("queued", an_imei(1))
+    assert (after["command_state"], after["imei"], after["refusal"]) == (None, None, None)
+    assert after["outcome"] == "ordered"
 
 
 async def test_a_refusal_tells_what_would_be_needed(full: Site) -> None:

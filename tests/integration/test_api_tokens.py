@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -200,6 +201,30 @@ async def test_a_token_ends_itself_and_none_of_more_rights(here: Site) -> None:
     assert problem(beyond) == (403, "scope-too-narrow")
     assert (less.status_code, itself.status_code) == (204, 204)
     assert (await here.get("/v1/units", admin)).status_code == 200
+
+
+async def test_a_token_of_a_lowered_account_ends_nobody_else_s(here: Site) -> None:
+    """Who had issued tokens for others may no longer end them: not one by one, nor all at once."""
+    ada = await here.token(Level.SYSTEM, name="ada")
+    await here.token(Level.SYSTEM, name="bob")
+    wanted = {"name": "n", "email": "bob-system-@example.com"}
+    bob = (await here.post("/v1/tokens", ada, wanted)).json()
+    await here.sql("UPDATE account SET level = 'overview' WHERE email LIKE 'ada%%'")
+
+    one = await here.ask("DELETE", f"/v1/tokens/{bob['id']}", ada)
+    line = await here.ask("DELETE", f"/v1/tokens/{bob['issued_by']}?with_issued=true", ada)
+
+    assert problem(one) == (404, "token-not-found")
+    assert problem(line) == (403, "level-too-low")
+    assert (await here.get("/v1/units", bob["token"])).status_code == 200
+
+
+async def test_a_token_issues_many_at_once(here: Site) -> None:
+    """Its first use is noted meanwhile."""
+    for name in ("a", "b", "c"):
+        token = await here.token(Level.ADMIN, name=name)
+        issued = await asyncio.gather(*(here.post("/v1/tokens", token, {"name": "n"}) for _ in range(12)))
+        assert {one.status_code for one in issued} == {201}
 
 
 async def test_a_token_of_a_lowered_account_ends_itself(here: Site) -> None:

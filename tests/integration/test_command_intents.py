@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from commands import drift, ledger, restored
+from commands import drift, ledger, restored, selection
 from commands.docket import Command, Origin
 from commands.drift import Drift, Resolution
 from commands.intent import Cause
-from commands.ledger import CommandEnded, NothingToApprove, SecondPersonNeeded
+from commands.ledger import ChangedHands, CommandEnded, NothingToApprove, SecondPersonNeeded
 from commands.policy import NotEnabled, Wish
 from commands.resolving import AwaitsApproval, Decision, NotAcceptable, NothingWanted, resolve
 from commands.states import State
 from protocol.messages import AckResult, CommandKind, Mode
+from registry import entities, ownership
 from registry.lifecycle import Lifecycle
 from registry.permissions import Level
 from runtime import clock
@@ -602,6 +603,108 @@ async def test_who_has_become_somebody_else_s_is_switched_off_again_only_with_ap
     await disabled.obeys(approved)
     await disabled.reports(Mode.ENABLED, approved.epoch)
     assert (await again(disabled)).state is State.QUEUED
+
+
+async def test_a_new_owner_s_disable_takes_the_place_of_the_old_one_s(enabled: System) -> None:
+    old = await enabled.order(DISABLE)
+    await reassigned(enabled)
+    assert await enabled.dispatcher.step() == 0
+
+    async with enabled.pool.transaction() as conn:
+        facts = await selection.facts(conn, [enabled.unit.id], None)
+    new = await enabled.order(DISABLE)
+
+    assert selection.judge(DISABLE, facts[enabled.unit.id]) is None
+    assert await enabled.state(old) is State.SUPERSEDED
+    await enabled.obeys(new)
+
+
+async def test_what_is_ordered_for_whose_the_unit_just_was_is_refused(enabled: System) -> None:
+    before = enabled.unit
+    await reassigned(enabled)
+
+    for wish in (DISABLE, ENABLE):
+        async with enabled.pool.transaction() as conn:
+            with pytest.raises(ChangedHands):
+                await ledger.order(conn, before, wish, a_deed(), SETTINGS)
+
+
+async def test_a_reassignment_that_commits_behind_an_order_keeps_it_back(enabled: System) -> None:
+    """Its moment is taken before the order, and lies before it."""
+    deed = a_deed(now=datetime.now(UTC))
+    async with enabled.pool.transaction() as conn:
+        new = await entities.add(conn, "New owner", deed)
+    command = await enabled.order(DISABLE)
+    async with enabled.pool.transaction() as conn:
+        await ownership.reassign(conn, enabled.unit, new.id, deed)
+
+    assert await enabled.dispatcher.step() == 0
+    assert await enabled.state(command) is State.QUEUED
+
+
+async def test_a_second_order_for_who_may_be_two_waits_for_a_second_person(enabled: System) -> None:
+    """The first was queued before that was known, and is kept back."""
+    first = await enabled.order(DISABLE)
+    await enabled.may_be_two()
+
+    second = await enabled.order(DISABLE, email=OTHER)
+
+    assert (second.id != first.id, second.state) == (True, State.AWAITING_APPROVAL)
+    assert await enabled.state(first) is State.QUEUED
+    approved = await enabled.approve(second)
+    assert await enabled.state(first) is State.SUPERSEDED
+    await enabled.obeys(approved)
+
+
+@pytest.mark.parametrize("times", [1, 4])
+async def test_a_disable_that_is_taken_back_is_overruled_each_time(disabled: System, times: int) -> None:
+    """Also on a day on which an enable had been sent often enough already."""
+    lit = await disabled.order(ENABLE)
+    await disabled.obeys(lit)
+    await disabled.reports(Mode.DISABLED, lit.epoch)
+    while again_sent := await disabled.open_command():
+        await disabled.makes_due(again_sent)
+        await disabled.dispatcher.step()
+        await disabled.acks(
+            again_sent, result="refused", reason="hardware", mode=Mode.DISABLED, epoch=lit.epoch
+        )
+        await disabled.reports(Mode.DISABLED, lit.epoch)
+    await disabled.reports(Mode.ENABLED, lit.epoch)
+
+    for _ in range(times):
+        dark = await disabled.order(DISABLE)
+        await disabled.makes_due(dark)
+        assert await disabled.dispatcher.step() == 1
+        await disabled.cancel(dark)
+        await disabled.reports(Mode.OFFLINE_DISABLED, dark.epoch)
+        overruling = await disabled.open_command()
+        assert overruling is not None
+        assert overruling.mode is Mode.ENABLED
+        await disabled.obeys(overruling)
+
+
+async def test_what_is_wanted_of_a_dark_unit_is_sent_again_when_somebody_says_so(disabled: System) -> None:
+    """An enable was sent and taken back; it might still come, and darkness was sent often enough."""
+    lit = await disabled.order(ENABLE)
+    await disabled.makes_due(lit)
+    await disabled.dispatcher.step()
+    await disabled.cancel(lit)
+    await disabled.reports(Mode.OFFLINE_DISABLED, 1)
+    while again_sent := await disabled.open_command():
+        await disabled.makes_due(again_sent)
+        await disabled.dispatcher.step()
+        await disabled.expires(again_sent)
+        await disabled.reports(Mode.OFFLINE_DISABLED, 1)
+    [given_up] = [one for one in await drifts(disabled) if one.closed_at is None]
+    assert given_up.gave_up_at is not None
+
+    with pytest.raises(NotEnabled):
+        await disabled.order(DISABLE)
+    await decides(disabled, given_up, Decision.SEND_AGAIN)
+
+    sent = await disabled.open_command()
+    assert sent is not None
+    await disabled.obeys(sent)
 
 
 async def reassigned(system: System) -> None:

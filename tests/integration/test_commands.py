@@ -35,6 +35,7 @@ from runtime import clock
 from runtime.errors import Forbidden, Invalid
 from runtime.settings import Commands, Database
 from storage.pool import Pool, open_pool
+from storage.sql import Connection
 from telemetry import alerts
 from telemetry.alerts import Finding, Kind
 from telemetry.arrivals import Arrival, moments
@@ -103,8 +104,8 @@ class System:
 
     async def order(self, wish: Wish, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
-            deed = a_deed(by=a_caller(**by))
-            return (await ledger.order(conn, self.unit, wish, deed, SETTINGS)).command
+            deed, unit = a_deed(by=a_caller(**by)), await self._now(conn)
+            return (await ledger.order(conn, unit, wish, deed, SETTINGS)).command
 
     async def may_be_two(self) -> None:
         """Let a second unit be suspected under this one's IMEI."""
@@ -117,7 +118,14 @@ class System:
 
     async def approve(self, command: Command, **by: Any) -> Command:
         async with self.pool.transaction() as conn:
-            return await ledger.approve(conn, self.unit, command.id, a_deed(by=a_caller(**by)), SETTINGS)
+            deed, unit = a_deed(by=a_caller(**by)), await self._now(conn)
+            return await ledger.approve(conn, unit, command.id, deed, SETTINGS)
+
+    async def _now(self, conn: Connection) -> Unit:
+        """Read the unit as it now stands."""
+        found = await units.by_id(conn, self.unit.id)
+        assert found is not None
+        return found
 
     async def obeys(self, command: Command) -> None:
         """Let a command reach its unit, and the unit report it."""
@@ -433,6 +441,41 @@ async def test_a_publish_that_nobody_heard_is_no_attempt(enabled: System) -> Non
 
     unheard = await enabled.command(command)
     assert (unheard.state, unheard.attempt, unheard.attempted_at) == (State.QUEUED, 0, None)
+    await enabled.reports(Mode.ENABLED)
+    enabled.publisher.answer = Published.TAKEN
+    assert await enabled.dispatcher.step() == 1
+
+
+async def test_a_unit_that_comes_while_nobody_hears_is_told_at_once(enabled: System) -> None:
+    """The broker's answers are written down together, up to seconds after the first of them."""
+    command = await enabled.order(PING)
+    enabled.publisher.answer = Published.UNHEARD
+    enabled.publisher.answers.clear()
+    step = asyncio.create_task(enabled.dispatcher.step())
+    while not enabled.publisher.sent:
+        await asyncio.sleep(0.01)
+    await enabled.reports(Mode.ENABLED)
+    enabled.publisher.answers.set()
+    await step
+
+    enabled.publisher.answer = Published.TAKEN
+    assert await enabled.dispatcher.step() == 1
+    assert await enabled.state(command) is State.SENT
+
+
+async def test_a_publish_that_nobody_heard_leaves_the_last_attempt_what_it_was(enabled: System) -> None:
+    command = await enabled.order(PING)
+    enabled.publisher.answer = Published.FAILED
+    await enabled.dispatcher.step()
+    await enabled.sql("UPDATE command SET attempted_at = attempted_at - interval '1 h'")
+    before = await enabled.command(command)
+    await enabled.makes_due(command)
+    enabled.publisher.answer = Published.UNHEARD
+
+    assert await enabled.dispatcher.step() == 1
+
+    after = await enabled.command(command)
+    assert (after.attempt, after.attempted_at) == (1, before.attempted_at)
     await enabled.reports(Mode.ENABLED)
     enabled.publisher.answer = Published.TAKEN
     assert await enabled.dispatcher.step() == 1

@@ -151,7 +151,8 @@ class RealLedger:
         """Write down what the broker said to the newest attempt, or to the one before."""
         command = await self._command(place)
         attempted = replace(command, attempt=command.attempt - late)
-        sending = Sending(attempted, self.unit.imei, 1, None, HOUR_S)
+        before = command.attempted_at if command.attempt > 1 else None
+        sending = Sending(attempted, before, self.unit.imei, 1, None, HOUR_S)
         await self.dispatcher._settle([sending], [Published(outcome)])  # noqa: SLF001 - likewise
         return "done"
 
