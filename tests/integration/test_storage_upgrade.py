@@ -147,7 +147,8 @@ async def test_which_holding_a_disable_was_ordered_in_is_told_by_its_time(releas
             released,
             "INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by,"
             " ordered_at, expires_at, due_at, finished_at)"
-            " VALUES (gen_random_uuid(), 1, 'set_mode', %s, 0, %s, 'expired', 'r', 'a', %s, %s, now(), now())",
+            " VALUES (gen_random_uuid(), 1, 'set_mode', %s, 0, %s, 'expired', 'r', 'a', %s, %s, now(),"
+            " now())",
             *(mode, epoch, f"2026-{month}-01", f"2026-{month}-02"),
         )
 
