@@ -1,5 +1,6 @@
 -- :reopen
--- What agreed for a while only is still the same contradiction, of the same wish; unless people ordered anything since.
+-- What agreed for a while only is still the same contradiction, of the same wish; unless people have
+-- ordered anything since it was seen.
 UPDATE drift SET closed_at = NULL, closed_by = NULL, resolution = NULL
  WHERE id IN (SELECT DISTINCT ON (d.unit_id, d.cause) d.id
                 FROM drift d
@@ -8,8 +9,8 @@ UPDATE drift SET closed_at = NULL, closed_by = NULL, resolution = NULL
                WHERE d.desired IS NOT DISTINCT FROM n.desired AND d.resolution = 'in_accord'
                  AND d.closed_at > now() - make_interval(secs => %(memory_s)s)
                  AND NOT EXISTS (SELECT FROM command c  -- a newer word of people, taken back meanwhile or not
-                                  WHERE c.unit_id = d.unit_id AND c.epoch > 0 AND c.origin <> 'intent'
-                                    AND c.ordered_at > d.opened_at)
+                                  WHERE c.unit_id = d.unit_id AND c.epoch > (d.evidence ->> 'given')::bigint
+                                    AND c.origin <> 'intent')
                  AND NOT EXISTS (SELECT FROM drift o
                                   WHERE o.unit_id = d.unit_id AND o.cause = d.cause AND o.closed_at IS NULL)
                ORDER BY d.unit_id, d.cause, d.id DESC);

@@ -36,6 +36,7 @@ class Told:
     refusal: str | None = None
     by: str = "person"
     heard: bool = False
+    approved: bool = False
 
     @property
     def open(self) -> bool:
@@ -52,6 +53,8 @@ class Drift:
     given_up: bool = False
     dismissed: bool = False
     wish: str | None = None
+    given: int = 0
+    """The last epoch that had been given when it was seen."""
 
 
 @dataclass
@@ -120,13 +123,18 @@ class Model:
 
     def order(self, mode: str | None, *, suspected: bool = False) -> str:
         """Order a mode or a ping; `suspected` that two units share the name."""
-        if mode and any(one.mode == mode and one.open for one in self.commands):
-            if self.wished and self.wished.mode == mode:
+        living = [
+            one
+            for one in self._of_mode()
+            if one.open and not (suspected and one.mode == OFF and one.state != WAITING and not one.approved)
+        ]
+        if mode and (same := [one for one in living if one.mode == mode]):
+            if any(one.state != WAITING for one in same):
                 self._supersede(WAITING)
             return "same"
-        if mode and self._holds(mode):
+        if mode and not living and self._holds(mode):
             return "same"
-        if mode == OFF and (self.wished or self.mode != ON):
+        if mode == OFF and (self.mode != ON or any(one.state != WAITING for one in living)):
             return "NotEnabled"
         if mode == OFF and suspected:
             self._supersede(WAITING)
@@ -156,7 +164,7 @@ class Model:
         if one.by == "person" and (self.wished or self.mode != ON):
             return "NotEnabled"
         self._supersede(but=one)
-        one.state, one.epoch = "queued", self._next()
+        one.state, one.epoch, one.approved = "queued", self._next(), True
         return "done"
 
     def dismiss(self) -> str:
@@ -242,6 +250,9 @@ class Model:
         later = self.commands[place + 1 :]
         return any(other.mode == one.mode and other.state == "cancelled" for other in later)
 
+    def _ordered_since(self, drift: Drift) -> bool:
+        return any(one.by == "person" and one.epoch > drift.given for one in self._of_mode())
+
     def _of_mode(self) -> list[Told]:
         return [one for one in self.commands if one.mode]
 
@@ -253,8 +264,7 @@ class Model:
         """Whether the unit is known to do what is wished: proven, and in accord ever since."""
         proof = next((one for one in self._of_mode() if one.epoch == self.proven), None)
         accord = self.mode == mode == self.desired and self.floor <= self.epoch <= self.given
-        busy = any(one.open for one in self._of_mode())
-        return accord and not busy and proof is not None and proof.mode == mode
+        return accord and proof is not None and proof.mode == mode
 
     def _supersede(self, *states: str, but: Told | None = None) -> None:
         for one in self._of_mode():
@@ -286,11 +296,11 @@ class Model:
             return
         self.given = max(self.given, epoch if epoch <= BELIEVED else 0)
         drift = self.drifts.get(cause)
-        if drift is None or drift.dismissed:
+        if drift is None or drift.dismissed or (not drift.open and self._ordered_since(drift)):
             drift = self.drifts[cause] = Drift()
         if drift.wish != self.desired:
             drift.wish, drift.sendings, drift.given_up = self.desired, 0, False
-        drift.open = True
+        drift.open, drift.given = True, self.ours
         if busy or drift.given_up or self.desired is None:
             return
         if drift.sendings == SENDINGS:
