@@ -21,6 +21,9 @@ FORMULA = re.compile(r"\A(?=[=+\-@\t\r\n])|(?<=[;\t])(?=[=+\-@])")
 """Where a text would be computed by a spreadsheet, not shown: at its beginning, and behind a semicolon or
 a tab, which part columns in many of them, quotation marks or not."""
 
+FORMULA_IN_JSON = re.compile(r"(?<=;)[=+\-@]")
+"""Likewise in JSON, where tabs are written out and a character may be told by its number."""
+
 
 class Csv(StreamingResponse):
     """A CSV file."""
@@ -49,6 +52,10 @@ def written(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
+def _inert(text: str) -> str:
+    return FORMULA_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _cell(value: object) -> object:
     """Write one value: times in UTC, an object as JSON, nothing as nothing; numbers stay what they are."""
     match value:
@@ -59,6 +66,6 @@ def _cell(value: object) -> object:
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case Mapping():
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else None
+            return _inert(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) if value else None
         case _:
             return value

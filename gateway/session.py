@@ -38,6 +38,10 @@ CLOCK_GRAIN_S = 0.001
 SILENCE = 1.5
 """A broker that says nothing for so many keepalives, although asked, is gone."""
 
+TAKEN_OVER = (
+    "Another process connected to the broker under this gateway's name; this one ends. "
+    "Give each gateway its own --name."
+)
 BAD_LOGIN = (mqtt5.ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD, mqtt5.ConnAckReasonCode.NOT_AUTHORIZED)
 
 log = structlog.get_logger()
@@ -131,6 +135,8 @@ class Session(asyncio.Protocol):
         self._window = asyncio.Semaphore(0)  # publishes that the broker takes before it answers one
         self.accepted: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
         self.ended: asyncio.Future[Exception] = loop.create_future()
+        self.cut_off = False
+        """Whether the broker, which had let it in, closed the connection without a word."""
 
     # -- what the transport calls
 
@@ -153,6 +159,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell everyone who waits."""
+        self.cut_off = error is None and not self.ended.done() and self.accepted.done()
         self._end(
             BrokerGone("The connection to the broker was lost.", why=str(error or "closed by the broker"))
         )
@@ -376,8 +383,5 @@ def _salvaged_id(packet: bytes) -> int | None:
 
 def _farewell(packet: mqtt5.DisconnectPacket) -> Exception:
     if packet.reason_code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
-        return TakenOver(
-            "Another process connected to the broker under this gateway's name; this one ends. "
-            "Give each gateway its own --name."
-        )
+        return TakenOver(TAKEN_OVER)
     return BrokerGone("The broker ended the connection.", code=packet.reason_code.name)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import mqtt5
 import structlog
 
 from gateway import metrics
 from gateway.ingest import Ingest
-from gateway.session import REFUSED, BrokerRefuses, Session, dial, introduction
+from gateway.session import (
+    REFUSED,
+    TAKEN_OVER,
+    BrokerGone,
+    BrokerRefuses,
+    Session,
+    TakenOver,
+    dial,
+    introduction,
+)
 from protocol.topics import Channel, filters
 from runtime.retry import until_stopped
 from runtime.settings import Broker, Gateway
 
 EVERY_PARTITION = range(100)
+CUT_OFF_S = 10.0
+CUT_OFF_TIMES = 4
+"""Who is cut off so often in a row, each time so soon (seconds) after it was let in, by a broker that lets
+it in again at once, shares its login with another: Mosquitto does not tell."""
+
 UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
 
 log = structlog.get_logger()
@@ -36,6 +51,7 @@ class Uplink:
         self._broker = broker
         self._gateway = gateway
         self._ingest = ingest
+        self._cut_off = 0
         self.subscribed = False
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -43,8 +59,15 @@ class Uplink:
         await until_stopped("uplink", self._run, stop)
 
     async def _run(self, stop: asyncio.Event) -> None:
-        """Run one session, from connect to its end."""
-        session = await self._open()
+        """Run one session, from connect to its end; `TakenOver` when another process has this name too."""
+        if self._cut_off >= CUT_OFF_TIMES:
+            raise TakenOver(TAKEN_OVER)
+        try:
+            session = await self._open()
+        except BrokerGone:
+            self._cut_off = 0
+            raise
+        began = time.monotonic()
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -58,6 +81,10 @@ class Uplink:
                     task.cancel()
         finally:
             self._tell(subscribed=False)
+            if time.monotonic() - began >= CUT_OFF_S:
+                self._cut_off = 0
+            elif session.cut_off:
+                self._cut_off += 1
             session.close()
 
     async def _open(self) -> Session:

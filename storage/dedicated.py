@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -51,6 +50,7 @@ async def try_lock(conn: Connection, name: str) -> bool:
 async def watch(conn: Connection, every_s: float) -> None:
     """Ask the server for a sign of life for ever; raises when there is none, and the lock is gone."""
     while True:
-        await asyncio.sleep(every_s)
+        async for _ in conn.notifies(timeout=every_s):
+            pass  # nobody sends any; but who waits for one is told at once when the connection is lost
         with cut_after(conn, CHECK_S):
             await conn.execute("")

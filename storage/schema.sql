@@ -765,6 +765,8 @@ END
 FUNCTION keep_dead_letters(most integer, closed_before timestamp with time zone, open_before timestamp with time zone, OUT closed bigint, OUT opened bigint) RETURNS record SECURITY DEFINER
 
 BEGIN
+    closed_before := least(closed_before, now() - INTERVAL '1 day');
+    open_before := least(open_before, now() - INTERVAL '1 day');
     IF NOT pg_try_advisory_xact_lock('dead_letter_fate'::regclass::oid::int, 0) THEN
         RETURN;
     END IF;
@@ -892,6 +894,7 @@ DECLARE
     crowded int[];
     boots bigint;
 BEGIN
+    kept := greatest(kept, 64);
     SELECT array_agg(unit_id) INTO crowded
       FROM (SELECT unit_id
               FROM (SELECT DISTINCT unit_id, life, boot FROM unit_sequence

@@ -49,7 +49,7 @@ async def judge(
 
     The caller holds the locks on the units' status rows.
     """
-    odd = _odd(said, standings)
+    odd = _odd(arrivals, said, standings)
     if not odd and ordinals.complete:
         return Judged(said=said)
     counted, refusals = list(said), []
@@ -100,10 +100,12 @@ async def begin(
     return heard.ended
 
 
-def _odd(said: Said, standings: Mapping[int, Standing]) -> set[int]:
-    """Name the units of which something does not go on in the boot of the newest report."""
+def _odd(arrivals: Sequence[Arrival], said: Said, standings: Mapping[int, Standing]) -> set[int]:
+    """Name the units of which something does not go on in the boot of the newest report, or comes again."""
     odd = set()
-    for group in said:
+    for arrival, group in zip(arrivals, said, strict=True):
+        if group and arrival.live and group[0].seq <= (standings[group[0].unit_id].seq or 0):
+            odd.add(group[0].unit_id)
         for beat in group:
             standing = standings[beat.unit_id]
             if (
@@ -173,13 +175,22 @@ def _against(
     standings: Mapping[int, Standing],
     odd: Mapping[int, object],
 ) -> list[int]:
-    """Give the places of live heartbeats of an older boot than another of their unit, here or known."""
+    """Give the places of live heartbeats that are no newer than the newest that is known of their unit.
+
+    Of those that are only here, of an older boot: what came first of one boot is older than the next.
+    """
     newest = {unit_id: _newest(standings[unit_id]) or (0, 0, 0) for unit_id in odd}
     own = [(place, group[0]) for place, group in enumerate(said) if group and group[0].unit_id in odd]
     for _, beat in own:
         newest[beat.unit_id] = max(newest[beat.unit_id], beat.order)
     return [
-        place for place, beat in own if arrivals[place].live and beat.order[:2] < newest[beat.unit_id][:2]
+        place
+        for place, beat in own
+        if arrivals[place].live
+        and (
+            beat.order[:2] < newest[beat.unit_id][:2]
+            or beat.order <= (_newest(standings[beat.unit_id]) or (0, 0, 0))
+        )
     ]
 
 

@@ -93,11 +93,15 @@ class Course:
         return beats if life == beats[0].life else [beat._replace(life=life) for beat in beats]
 
     def _speaks_against(self, place: int, own: Heartbeat) -> Known | None:
-        """Tell what is known of a heartbeat of now of an older boot than the newest; None for others."""
-        if place not in self.known or self.newest is None or own.order[:2] >= self.newest[:2]:
+        """Tell what is known of a heartbeat of now that is older than the newest; None for others.
+
+        In the boot of the newest, one that was not heard before is merely late.
+        """
+        if place not in self.known or self.newest is None or own.order > self.newest:
             return None
         known = self._known(place, own)
-        return None if known.copied else known
+        late = own.order[:2] == self.newest[:2] and not known.heard
+        return None if known.copied or late else known
 
     def _known(self, place: int, own: Heartbeat) -> Known:
         """Tell what is known of it, by this very batch too: there a copy may follow its original."""

@@ -55,9 +55,11 @@ SELECT * FROM dead_letter_with_fate
 SELECT * FROM dead_letter_with_fate WHERE id = %(id)s;
 
 -- :strangers
--- Who speaks and is not enrolled, a page of them.
+-- Who speaks and is not enrolled, a page of them; also of what is only counted.
 SELECT d.imei, min(d.first_at) AS first_at, max(d.last_at) AS last_at, sum(d.times)::bigint AS messages
-  FROM dead_letter d
+  FROM (SELECT imei, reason, first_at, last_at, times FROM dead_letter
+         UNION ALL
+        SELECT imei, reason, first_at, last_at, times FROM dead_letter_overflow) d
  WHERE d.reason = %(reason)s AND NOT EXISTS (SELECT FROM unit u WHERE u.imei = d.imei)
  GROUP BY d.imei
 HAVING %(last_at)s::timestamptz IS NULL OR (max(d.last_at), d.imei) < (%(last_at)s, %(imei)s)

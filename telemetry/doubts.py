@@ -1,9 +1,10 @@
 """Live heartbeats that are older than the newest of their unit: a memory that was lost, or two units in turn.
 
-A unit that speaks now speaks of now. So a live heartbeat of an older boot or life means that the
-unit counts anew, or that another unit counts beside it. Which of the two is told by what comes
-between: nothing of the newest, and the older boot is where the unit is; the newest as well, and
-there are two. What may have waited at the broker proves nothing, and neither does a copy.
+A unit that speaks now speaks of now. So a live heartbeat of an older boot or life, or under a number
+that said something else before, means that the unit counts anew, or that another unit counts beside
+it. Which of the two is told by what comes between: nothing of the newest, and the older boot is
+where the unit is; the newest as well, and there are two. What may have waited at the broker proves
+nothing, and neither does a copy.
 """
 
 from __future__ import annotations
@@ -63,9 +64,16 @@ class Doubt:
         """Whether it lies so far back that it has nothing to do with a moment any more."""
         return at - self.heard_at > WINDOW
 
-    def goes_on_with(self, order: Order) -> bool:
-        """Whether a heartbeat goes on where one of the two boots was that are held against each other."""
-        return any(one[:2] == order[:2] and one[2] < order[2] for one in (self.last, self.against))
+    def goes_on_with(self, order: Order, newest: Order) -> bool:
+        """Whether a heartbeat goes on where one of the two boots was that are held against each other.
+
+        Once it is settled, the older boot is where the unit is, and it may lose its memory there again: going
+        back to it counts only if the other boot was heard meanwhile, in the life that has begun since.
+        """
+        settled = self.last > self.against
+        heard = newest[1] == self.against[1] and newest[2] > self.against[2]
+        lines = (self.against,) if settled and not heard else (self.last, self.against)
+        return any(one[:2] == order[:2] and one[2] < order[2] for one in lines)
 
 
 _HELD = TypeAdapter(tuple[Held, ...])
@@ -76,7 +84,7 @@ def weigh(before: Doubt | None, held: Held, newest: Order) -> Doubt:
     order, at = held.beat.order, held.beat.received_at
     if before is not None and order == before.last:
         return before
-    if before is None or before.lapsed(at) or not before.goes_on_with(order):
+    if before is None or before.lapsed(at) or not before.goes_on_with(order, newest):
         return Doubt(last=order, against=newest, turns=1, heard_at=at, held=(held,))
     if newest > before.against:
         turns = before.turns + 1

@@ -195,6 +195,16 @@ async def test_nor_is_one_where_semicolons_or_tabs_part_columns(here: Site, text
     assert row["fw"] == cell
 
 
+async def test_nor_does_json_hold_one_there_and_it_still_says_the_same(here: Site) -> None:
+    fields = {"note": ";=cmd()", "list": ["a;b", "\t@c", "1;-2"]}
+    await store(here.pool, [a_beat(1, FIRST)._replace(fields=fields)])
+
+    answer = await here.get(PATH, await here.token(), **PERIOD)
+
+    assert not re.search(r"[;\t][=+\-@]", answer.text)
+    assert json.loads(table(answer)[0]["extra"])["fields"] == fields
+
+
 async def test_a_period_without_heartbeats_is_a_header_alone(here: Site) -> None:
     answer = await here.get(PATH, await here.token())
 

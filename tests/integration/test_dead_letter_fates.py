@@ -605,6 +605,28 @@ async def test_nothing_is_let_go_while_somebody_decides(here: Backend) -> None:
             assert await upkeep.keep_dead_letters(conn, Keeping(), now=NOW) is None
 
 
+async def test_the_applications_role_lets_go_of_nothing_of_today(here: Backend) -> None:
+    """Whoever has its password calls what lets go with whatever moments they like."""
+    await here.enrol(1)
+    closed, _ = await here.lose(b"a"), await here.lose(b"b", at=NOW)
+    await here.discard(closed, at=NOW)
+
+    async with here.pool.transaction() as conn:
+        await conn.execute("SELECT keep_dead_letters(1000000, 'infinity', 'infinity')")
+        for boot in range(1, 6):
+            await conn.execute(
+                "INSERT INTO unit_sequence VALUES (1, 1, %s, 0, decode(repeat('ff', 128), 'hex'))", [boot]
+            )
+        await conn.execute(
+            "INSERT INTO unit_status (unit_id, contact_at, life, boot, seq, reported_at, mode, epoch)"
+            " VALUES (1, now(), 1, 5, 9, now(), 'e', 0)"
+        )
+        assert await value(conn, "SELECT sum_boots_up(1, 2000000000, 0)") == 0
+
+    assert await here.count("dead_letter") == 2
+    assert await here.count("unit_sequence") == 5
+
+
 @pytest.mark.parametrize("table", ["dead_letter", "dead_letter_fate", "dead_letter_overflow"])
 async def test_the_applications_role_deletes_nothing(here: Backend, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -17,7 +17,7 @@ from deploy.local.account import servers_account
 from deploy.local.folder import Folder, open_folder
 from gateway import session
 from gateway.ingest import Ingest
-from gateway.session import Delivery, Session
+from gateway.session import Delivery, Session, TakenOver
 from gateway.uplink import Uplink
 from runtime.settings import Broker, Gateway
 from tests.builders import an_imei
@@ -32,10 +32,10 @@ WINDOW = 2
 class Basin:
     """Stands in for the ingest: takes up to a window and not one more until it is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = WINDOW) -> None:
         self.taken: list[bytes] = []
         self.sessions: list[Session] = []
-        self.room = WINDOW
+        self.room = room
         self.finished = asyncio.Event()
         self.finished.set()
 
@@ -66,9 +66,7 @@ def place() -> Iterator[tuple[Folder, broker.Server]]:
             yield folder, server
 
 
-@asynccontextmanager
-async def serving(place: tuple[Folder, broker.Server], basin: Basin) -> AsyncIterator[tuple[Uplink, Any]]:
-    """Serve as the gateway until the block ends, and end within a few seconds."""
+def uplink(place: tuple[Folder, broker.Server], basin: Basin) -> Uplink:
     folder, server = place
     settings = Gateway.model_validate(
         {
@@ -77,13 +75,19 @@ async def serving(place: tuple[Folder, broker.Server], basin: Basin) -> AsyncIte
             "gateway_window": WINDOW,
         }
     )
-    link = Uplink(
+    return Uplink(
         broker.UPLINK,
         range(100),
         Broker.model_validate({"broker_url": server.url}),
         settings,
         cast("Ingest", basin),
     )
+
+
+@asynccontextmanager
+async def serving(place: tuple[Folder, broker.Server], basin: Basin) -> AsyncIterator[tuple[Uplink, Any]]:
+    """Serve as the gateway until the block ends, and end within a few seconds."""
+    link = uplink(place, basin)
     stop = asyncio.Event()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         served = group.create_task(link.serve(stop))
@@ -105,8 +109,7 @@ def body(number: int) -> bytes:
 
 async def let_wait(place: tuple[Folder, broker.Server]) -> None:
     """Make a session, and let more messages wait in it than the window holds."""
-    basin = Basin()
-    basin.room = 10 * WAITING
+    basin = Basin(10 * WAITING)
     async with serving(place, basin) as (link, _):
         await comes_true(lambda: link.subscribed)
     async with aiomqtt.Client("127.0.0.1", place[1].port, username=IMEI, password="unit") as client:
@@ -132,6 +135,20 @@ async def test_a_subscription_whose_answer_stands_behind_the_queue_is_waited_for
 
     assert len(basin.sessions) == 1
     assert basin.taken[:WINDOW] == [body(0), body(1)]
+
+
+async def test_of_two_processes_under_one_name_one_ends_and_says_why(
+    place: tuple[Folder, broker.Server],
+) -> None:
+    """Mosquitto closes the older connection without a word, and each cuts the other off."""
+    stop = asyncio.Event()
+    both = [asyncio.create_task(uplink(place, Basin(10 * WAITING)).serve(stop)) for _ in range(2)]
+
+    ended, stays = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+
+    stop.set()
+    assert [type(one.exception()) for one in ended] == [TakenOver]
+    assert await asyncio.gather(*stays) == [None]
 
 
 async def test_a_gateway_can_stop_while_it_waits_for_that_answer(place: tuple[Folder, broker.Server]) -> None:

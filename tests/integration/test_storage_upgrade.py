@@ -11,15 +11,19 @@ import psycopg
 import pytest
 
 from registry import tokens, units
-from runtime.settings import Database
+from runtime import clock
+from runtime.settings import Database, Keeping
 from storage.migrate import FOLDER, migrate
 from storage.pool import open_pool
 from storage.sql import rows
-from telemetry import heartbeats, holes, status
+from telemetry import heartbeats, holes, status, upkeep
 from telemetry.heartbeats import Heartbeat
+from tests.stored import a_beat, store, sum_up
 
 RELEASED = 4
 """The migrations of 0.1.0."""
+
+ONE_KEEPER = 15
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
 COLUMNS = (
@@ -93,6 +97,33 @@ async def test_hours_of_before_are_summed_up(released: Database) -> None:
     async with open_pool(released) as pool, pool.transaction() as conn:
         found = await rows(conn, dict, "SELECT hour, battery_v_n, battery_v_sum FROM heartbeat_hourly")
     assert found == [{"hour": HOUR, "battery_v_n": 2, "battery_v_sum": 25.0}]
+
+
+async def test_a_backlog_older_than_all_that_an_upgrade_found_is_summed_up(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    """Without the last migration TimescaleDB looks back no further than its first chunk of then."""
+    for path in FOLDER.glob("*.sql"):
+        if int(path.name[:4]) < ONE_KEEPER:
+            shutil.copy(path, tmp_path)
+    await migrate(empty_database, tmp_path)
+    late = HOUR - timedelta(days=30)
+    async with open_pool(empty_database) as pool:
+        await store(pool, [a_beat(1, HOUR, battery_v=12.0)])
+        await sum_up(pool, empty_database)
+        await migrate(empty_database)
+
+        await store(pool, [a_beat(2, late, battery_v=13.0)])
+        for _ in range(2):
+            async with pool.transaction() as conn:
+                await upkeep.keep(conn, Keeping(), now=clock.now())
+            await sum_up(pool, empty_database)
+
+        async with pool.transaction() as conn:
+            found = await rows(
+                conn, lambda row: row["hour"], "SELECT hour FROM heartbeat_hourly ORDER BY hour"
+            )
+    assert found == [late, HOUR]
 
 
 async def test_the_interval_of_every_unit_stays_and_who_had_the_usual_one_follows_its_type(

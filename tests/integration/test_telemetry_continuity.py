@@ -534,6 +534,57 @@ async def test_boots_of_one_life_heard_in_turn_are_two_units(pool: Pool) -> None
     assert await newest(pool) == (1, 50, 3)
 
 
+async def test_two_units_that_share_life_and_boot_are_two(pool: Pool) -> None:
+    """A copied memory: what the one behind says bears numbers that said something else."""
+    await each(pool, *(told(10, seq) for seq in range(1, 41)))
+
+    await each(pool, told(10, 11, 9.0), told(10, 41), told(10, 12, 9.0))
+
+    assert await raised(pool) == {Kind.TWO_UNITS: 1}
+    assert await newest(pool) == (1, 10, 41)
+
+
+async def test_two_units_in_step_are_two(pool: Pool) -> None:
+    await each(pool, *(told(10, seq, volts) for seq in (1, 2) for volts in (12.5, 9.0)))
+
+    assert await raised(pool) == {Kind.TWO_UNITS: 1}
+
+
+async def test_memory_that_is_lost_in_the_first_boot_begins_a_life(pool: Pool) -> None:
+    await each(pool, *(told(1, seq) for seq in range(1, 9)))
+
+    await each(pool, *(told(1, seq, 9.0) for seq in (1, 2, 3)))
+
+    assert await raised(pool) == {Kind.MEMORY_LOST: 1}
+    assert await newest(pool) == (2, 1, 3)
+    assert (2, 1, 1) in await stored(pool)
+
+
+async def test_what_is_said_again_in_the_newest_boot_and_what_comes_late_is_no_sign_of_anything(
+    pool: Pool,
+) -> None:
+    await each(pool, *(told(10, seq) for seq in (1, 2, 4, 6)))
+
+    await each(pool, told(10, 1), told(10, 3), told(10, 7), told(10, 2), told(10, 5), told(10, 7))
+    await take(pool, told(10, 8), told(10, 8), told(10, 6))
+
+    assert await raised(pool) == {}
+    assert await newest(pool) == (1, 10, 8)
+
+
+async def test_memory_that_is_lost_again_after_a_while_is_no_second_unit(pool: Pool) -> None:
+    """The first reports after the second loss were kept back: the next goes on where the life had begun."""
+    await each(pool, told(7, 9), told(7, 10))
+    await each(pool, *(told(1, seq, 11) for seq in (1, 2, 3)), minute=60)
+    await each(pool, *(told(boot, seq, 11) for boot in (2, 3) for seq in (1, 2)), minute=120)
+    kept = tuple(BacklogEntry(seq=seq, mode=Mode.ENABLED, epoch=0) for seq in (1, 2, 3))
+
+    await each(pool, told(1, 4, 12, backlog=kept), told(1, 5, 12), told(1, 6, 12), minute=240)
+
+    assert await raised(pool) == {Kind.MEMORY_LOST: 2}
+    assert await newest(pool) == (3, 1, 6)
+
+
 async def test_a_clone_that_speaks_often_begins_one_life_and_no_further_one(pool: Pool) -> None:
     low = iter(range(1, 99))
     await take(pool, beat(50, 1))

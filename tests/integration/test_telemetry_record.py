@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -374,6 +375,8 @@ async def test_a_lost_piece_is_a_dead_letter_and_the_same_piece_again_only_count
 
 
 async def test_an_unknown_imei_is_listed_for_enrolment_until_it_is_enrolled(pool: Pool) -> None:
+    hour = timedelta(hours=1)
+
     def stranger(number: int) -> Loss:
         return Loss(
             topic=f"scu/v1/00/{an_imei(number)}/heartbeat",
@@ -390,7 +393,16 @@ async def test_an_unknown_imei_is_listed_for_enrolment_until_it_is_enrolled(pool
         await dead_letters.keep(conn, [stranger(1), stranger(50), stranger(50)], gateway="g")
         [listed] = await dead_letters.strangers(conn, limit=10)
 
+        await dead_letters.keep(
+            conn,
+            [replace(stranger(50), body=b"%d" % number, received_at=NOON + hour) for number in range(3)],
+            gateway="g",
+            share=2,
+        )
+        [more] = await dead_letters.strangers(conn, limit=10)
+
     assert (listed.imei, listed.messages) == (an_imei(50), 2)
+    assert (more.messages, more.first_at, more.last_at) == (5, NOON, NOON + hour)
 
 
 async def test_two_gateways_that_share_units_in_crossed_order_do_not_block_each_other(pool: Pool) -> None:
