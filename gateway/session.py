@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -108,7 +107,7 @@ def introduction(name: str, gateway: Gateway, *, last: bool = False) -> mqtt5.Co
 
 async def dial(broker: Broker, hello: mqtt5.ConnectPacket, sink: Sink) -> Session:
     """Open a connection that begins with these words; `BrokerGone` when there is none in time."""
-    tls = ssl.create_default_context(cafile=broker.broker_ca_file) if broker.tls else None
+    tls = broker.trust
     try:
         async with asyncio.timeout(CONNECT_S):
             _, session = await asyncio.get_running_loop().create_connection(

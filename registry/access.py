@@ -69,6 +69,13 @@ def disable_account(email: Email, *, reason: Reason = "", as_json: AsJson = Fals
     tell(_told(barred, as_json=as_json), as_json=as_json)
 
 
+@account.command("enable")
+def enable_account(email: Email, *, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Let a person in again, with what is left of their tokens."""
+    let_in = transact(lambda conn, deed: accounts.enable(conn, email, deed), as_json=as_json, reason=reason)
+    tell(_told(let_in, as_json=as_json), as_json=as_json)
+
+
 @account.command("list")
 def list_accounts(*, as_json: AsJson = False) -> None:
     """List everybody, the disabled too."""

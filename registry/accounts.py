@@ -29,6 +29,10 @@ class AccountNotFound(NotFound):
     """There is no such account."""
 
 
+class AccountNotDisabled(Conflict):
+    """The account is not disabled."""
+
+
 class AccountDisabled(Conflict):
     """The account is disabled."""
 
@@ -93,6 +97,19 @@ async def disable(conn: Connection, address: str, deed: Deed) -> Account:
         raise AccountDisabled(f"{account.email} is disabled already.", email=account.email)
     await audit.write(conn, deed, "account_disabled", "account", account.id)
     return replace(account, disabled_at=deed.now)
+
+
+async def enable(conn: Connection, address: str, deed: Deed) -> Account:
+    """Let an account in again, and with it those tokens of it that are neither revoked nor over.
+
+    `AccountNotDisabled` when it is not barred.
+    """
+    account = await get(conn, address)
+    deed.by.require_rights(account.level, account.scope)
+    if not await execute(conn, SQL.enable, account_id=account.id):
+        raise AccountNotDisabled(f"{account.email} is not disabled.", email=account.email)
+    await audit.write(conn, deed, "account_enabled", "account", account.id)
+    return replace(account, disabled_at=None)
 
 
 async def get(conn: Connection, address: str) -> Account:

@@ -13,6 +13,10 @@ UPDATE account SET level = %(level)s, scope = %(scope)s::bigint[] WHERE id = %(a
 -- Bar an account, unless it is barred already.
 UPDATE account SET disabled_at = %(now)s WHERE id = %(account_id)s AND disabled_at IS NULL;
 
+-- :enable
+-- Let an account in again, if it is barred.
+UPDATE account SET disabled_at = NULL WHERE id = %(account_id)s AND disabled_at IS NOT NULL;
+
 -- :by_email
 -- The account of an address, locked: its rights do not change while they are being weighed.
 SELECT id, email, level, scope, created_at, disabled_at

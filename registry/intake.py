@@ -18,14 +18,16 @@ from rich.progress import Progress
 from registry import enrolment
 from registry.audit import Deed
 from registry.enrolment import Begin
-from registry.newcomers import Outcome, Verdict
+from registry.newcomers import LINE_MAX, Outcome, Verdict
 from registry.permissions import shell
 from runtime import clock
 from runtime.errors import Conflict, Invalid
 from runtime.settings import Database, Keys, read
 from storage.pool import open_pool
 
-LINE_LIMIT = 65_536  # bytes; a longer line is read as several
+TOO_LONG = "?" * (LINE_MAX + 1)
+"""Stands for a line of more bytes, of which nothing is kept."""
+
 WHOLE_DEADLINE_S = 3600.0  # for a file that is enrolled in one transaction
 
 
@@ -72,10 +74,13 @@ def _lines(file: str) -> Iterator[Iterator[str]]:
         task = progress.add_task("importing", total=None if file == "-" else Path(file).stat().st_size)
 
         def lines() -> Iterator[str]:
-            for line in iter(lambda: source.readline(LINE_LIMIT), b""):
-                progress.advance(task, len(line))
+            while line := source.readline(LINE_MAX + 1):
+                read, size = len(line), len(line)
+                while size > LINE_MAX and not line.endswith(b"\n") and (line := source.readline(LINE_MAX)):
+                    read += len(line)
+                progress.advance(task, read)
                 # What is not UTF-8 comes through as a character that no field admits: the line is refused.
-                yield line.decode(errors="surrogateescape")
+                yield line.decode(errors="surrogateescape") if size <= LINE_MAX else TOO_LONG
 
         yield lines()
 

@@ -66,7 +66,13 @@ async def write(conn: Connection, path: Path, *, owner: str | None = None, first
 
 @contextmanager
 def _replacing(path: Path, owner: str | None) -> Iterator[BinaryIO]:
-    """Lend a new file of mode 0600 that takes the place of `path`, on disk for good, when all went well."""
+    """Lend a new file of mode 0600 that takes the place of `path`, on disk for good, when all went well.
+
+    Of a link, what it points to is replaced. What is no file is refused: a device would be gone for all.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise FileNotWritten(f"{path} is no file; name one for the broker's passwords.", file=str(path))
     ids = _ids(owner)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

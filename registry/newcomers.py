@@ -18,6 +18,7 @@ from registry import entities, intervals, product_types, wording
 from runtime.errors import HeliographError, Invalid
 
 BYTE_ORDER_MARK = "\ufeff"
+LINE_MAX = 65_536  # bytes
 DIGITS_LIMIT = 18  # every number of so many digits fits into 64 bits
 
 REQUIRED = ("imei", "serial_number")
@@ -102,6 +103,8 @@ def read(lines: Iterable[str]) -> Iterator[Announced | Verdict]:
     columns = _header(first.removeprefix(BYTE_ORDER_MARK))
     for line, text in numbered:
         try:
+            if len(text) > LINE_MAX:
+                raise BadLine(f"The line is longer than {LINE_MAX} bytes.")
             if cells := _cells(text):
                 yield Announced(line=line, newcomer=_newcomer(columns, cells))
         except csv.Error as error:

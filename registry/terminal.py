@@ -97,7 +97,9 @@ def tell_all(answers: Sequence[Record], *, as_json: bool) -> None:
         for answer in answers:
             table.add_row(*(Text(_written(value), overflow="fold") for value in answer.values()))
         console = Console()
-        console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+        if not console.is_terminal:
+            console.width = PIPE_WIDTH
+        console.print(table)
 
 
 def _print_json(answer: object) -> None:

@@ -16,6 +16,10 @@ Service = Callable[[asyncio.Event], Awaitable[None]]
 log = structlog.get_logger()
 
 
+class NotStopped(HeliographError):
+    """What was asked to stop did not in time."""
+
+
 class EndedEarly(HeliographError):
     """A service returned although nobody had asked it to stop."""
 
@@ -24,9 +28,16 @@ async def run(services: Mapping[str, Service], *, grace: float) -> None:
     """Serve until SIGTERM or SIGINT; then allow `grace` seconds, then cancel what is left.
 
     A service that fails or returns early brings the others down: the error leaves in an
-    ExceptionGroup, the process ends non-zero and its supervisor starts it again. A stop that
-    outlasts the grace period ends in TimeoutError.
+    ExceptionGroup, the process ends non-zero and its supervisor starts it again. Raises `NotStopped`
+    when a stop outlasts the grace period.
     """
+    try:
+        await _until_stopped(services, grace)
+    except TimeoutError:
+        raise NotStopped(f"It did not stop within {grace:g} s; what was under way is cut off.") from None
+
+
+async def _until_stopped(services: Mapping[str, Service], grace: float) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     async with asyncio.timeout(None) as deadline:
 

@@ -8,6 +8,7 @@ room's `__main__` only and passed down; `python -m runtime settings` prints them
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import from_json
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from runtime import addresses
 from runtime.errors import Invalid
@@ -32,6 +33,8 @@ PREFIX = "HELIOGRAPH_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 MASTER_SECRET_BYTES = 32
 CENTURY_DAYS = 36_500
+UINT32 = 2**32 - 1
+GENERATIONS = 2**31 - 1
 
 
 class BadSetting(Invalid):
@@ -70,6 +73,7 @@ def _master_secret(secret: SecretStr) -> SecretStr:
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(addresses.database)]
 MasterSecret = Annotated[SecretStr, AfterValidator(_master_secret)]
+Generation = Annotated[int, Field(ge=1, le=GENERATIONS)]
 
 
 class Database(Settings):
@@ -84,9 +88,14 @@ class Database(Settings):
     )
     database_pool: int = Field(default=8, ge=1, le=200, description="connections at most, per process")
     database_deadline_s: float = Field(
-        default=15.0, gt=0, description="seconds that one transaction may take before its connection is cut"
+        default=15.0,
+        gt=0,
+        le=3600,
+        description="seconds that one transaction may take before its connection is cut",
     )
-    database_lock_timeout_s: float = Field(default=4.0, gt=0, description="seconds to wait for a lock")
+    database_lock_timeout_s: float = Field(
+        default=4.0, gt=0, le=3600, description="seconds to wait for a lock"
+    )
 
     @property
     def url(self) -> str:
@@ -124,6 +133,17 @@ class Broker(Settings):
         """TCP port of the broker; 1883, or 8883 with TLS, when not given."""
         return urlsplit(self.broker_url).port or (8883 if self.tls else 1883)
 
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """Whom the broker must prove to be, with TLS; `BadSetting` for a file without certificates."""
+        try:
+            return ssl.create_default_context(cafile=self.broker_ca_file) if self.tls else None
+        except OSError as error:
+            raise BadSetting(
+                f"{PREFIX}BROKER_CA_FILE: {self.broker_ca_file} is not read as certificates (PEM).",
+                why=str(error),
+            ) from None
+
 
 class Gateway(Settings):
     """Uplink, ingest and downlink of one gateway."""
@@ -154,11 +174,15 @@ class Gateway(Settings):
         description="MQTT keepalive in seconds; a dead broker is noticed after two of them",
     )
     gateway_hang_s: float = Field(
-        default=10.0, ge=1, description="seconds that the event loop may hang before the process ends itself"
+        default=10.0,
+        ge=1,
+        le=3600,
+        description="seconds that the event loop may hang before the process ends itself",
     )
     gateway_session_expiry_s: int = Field(
         default=7 * 86_400,
         ge=60,
+        le=UINT32,
         description="seconds that the broker keeps messages for a gateway that is away",
     )
 
@@ -260,7 +284,7 @@ class Plans(Settings):
 class Keys(Settings):
     """Master secrets, from which every unit's key and password are derived."""
 
-    master_secrets: Annotated[dict[int, MasterSecret], NoDecode, BeforeValidator(_json)] = Field(
+    master_secrets: Annotated[dict[Generation, MasterSecret], NoDecode, BeforeValidator(_json)] = Field(
         min_length=1, description='JSON map of key generation to 64 hexadecimal digits: {"1": "…"}'
     )
 
@@ -333,6 +357,10 @@ def read(kind: type[S]) -> S:
     """Build one concern's settings; `BadSetting` names the variable and never echoes its value."""
     try:
         return kind()
+    except (SettingsError, OSError, UnicodeDecodeError) as error:
+        raise BadSetting(
+            f"A file in the folder that {SECRETS_DIR} names cannot be read as text.", why=str(error)
+        ) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()

@@ -48,8 +48,7 @@ class Endpoint:
     @classmethod
     def of(cls, broker: Broker) -> Endpoint:
         """Take the broker's address from the settings."""
-        trust = ssl.create_default_context(cafile=broker.broker_ca_file) if broker.tls else None
-        return cls(broker.host, broker.port, trust)
+        return cls(broker.host, broker.port, broker.trust)
 
 
 class Link:

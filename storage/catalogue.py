@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import psycopg
-
 from runtime.settings import Database
-from storage.pool import CONNECT_S
+from storage import dedicated
 from storage.sql import load
 
 SQL = load(__file__)
@@ -16,12 +14,10 @@ async def describe(settings: Database) -> str:
 
     Partitions are left out: they come and go with the days.
     """
-    conn = await psycopg.AsyncConnection.connect(
-        settings.owner_url, connect_timeout=CONNECT_S, options="-c timezone=UTC -c search_path=public"
-    )
-    async with conn:
+    async with dedicated.connection(settings, owner=True) as conn:
+        await conn.execute("SET search_path = public")
         parts = []
         for query in (SQL.domains, SQL.tables, SQL.indexes, SQL.views, SQL.functions, SQL.triggers):
-            found = await (await conn.execute(query)).fetchall()
-            parts += [line for (line,) in found]
+            cursor = await conn.execute(query)
+            parts += [line for columns in await cursor.fetchall() for line in columns.values()]
     return "\n".join(parts) + "\n"

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import psycopg
 from psycopg import sql
@@ -38,9 +39,12 @@ RECONNECT_S = 10.0
 class Pool:
     """The connections of one process; made by `open_pool`."""
 
-    def __init__(self, connections: AsyncConnectionPool[Connection], deadline_s: float) -> None:
+    def __init__(
+        self, connections: AsyncConnectionPool[Connection], deadline_s: float, failures: Sequence[str]
+    ) -> None:
         self._pool = connections
         self._deadline_s = deadline_s
+        self._failures = failures
 
     @asynccontextmanager
     async def transaction(self, *, deadline_s: float | None = None) -> AsyncIterator[Connection]:
@@ -61,6 +65,8 @@ class Pool:
                         yield conn
                     await wakes.tell(conn)
         except PoolTimeout:
+            if self._failures:
+                raise DatabaseUnavailable(f"The database cannot be reached: {self._failures[-1]}.") from None
             raise DatabaseUnavailable("No database connection became free in time.") from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
             raise NotMigrated(
@@ -123,11 +129,30 @@ async def _check(conn: Connection) -> None:
         await conn.execute("")
 
 
+def _telling(failures: deque[str]) -> type[Connection]:
+    """Give connections that write down why the last one could not be opened: the pool does not tell."""
+
+    class Telling(psycopg.AsyncConnection[Any]):
+        @classmethod
+        async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+            try:
+                conn = await super().connect(*args, **kwargs)
+            except psycopg.Error as error:
+                failures.append(reason(error))
+                raise
+            failures.clear()
+            return conn
+
+    return Telling
+
+
 @asynccontextmanager
 async def open_pool(settings: Database) -> AsyncIterator[Pool]:
     """Open the pool for one process; the first transaction finds out whether the server is there."""
+    failures: deque[str] = deque(maxlen=1)
     connections: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         settings.url,
+        connection_class=_telling(failures),
         kwargs={"row_factory": dict_row, "autocommit": True, **session(settings)},
         min_size=1,
         max_size=settings.database_pool,
@@ -139,6 +164,6 @@ async def open_pool(settings: Database) -> AsyncIterator[Pool]:
     )
     await connections.open(wait=False)
     try:
-        yield Pool(connections, settings.database_deadline_s)
+        yield Pool(connections, settings.database_deadline_s, failures)
     finally:
         await connections.close(timeout=CHECK_S)

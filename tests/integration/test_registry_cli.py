@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from registry.__main__ import app
+from registry.newcomers import LINE_MAX
 from runtime.settings import Database
 from tests.builders import MASTER, a_serial, an_imei
 
@@ -41,7 +42,6 @@ class Terminal:
 def terminal(database: Database, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("HELIOGRAPH_DATABASE_URL", database.url)
     monkeypatch.setenv("HELIOGRAPH_MASTER_SECRETS", json.dumps({"1": MASTER.hex()}))
-    monkeypatch.setenv("COLUMNS", "200")
     return Terminal()
 
 
@@ -114,6 +114,9 @@ def test_people_and_their_tokens(terminal: Terminal) -> None:
     assert terminal.ok("account", "disable", "bob@example.com", "--reason", "left")["disabled_at"]
     [barred] = terminal.ok("account", "list")
     assert barred["disabled_at"]
+    assert terminal.ok("account", "enable", "bob@example.com")["disabled_at"] is None
+    assert terminal.ok("token", "issue", "bob@example.com", "--name", "back")["token"]
+    assert terminal.fails("account", "enable", "bob@example.com")["error"] == "AccountNotDisabled"
 
 
 def test_tables_are_for_people(terminal: Terminal) -> None:
@@ -126,6 +129,20 @@ def test_tables_are_for_people(terminal: Terminal) -> None:
     shown = terminal.run("token", "issue", "bob@example.com", "--name", "x").stdout
     assert shown.splitlines()[0].startswith("token ")
     assert "created_at " in shown
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    address = "somebody.with.a.long.name@heliograph.example"
+    terminal.ok("account", "add", address, "--level", "admin", "--global")
+    terminal.ok("token", "issue", address, "--name", "a program of theirs")
+
+    [head, row] = [line for line in terminal.run("token", "list").stdout.splitlines() if "a" in line]
+
+    assert "last_used_at" in head
+    assert address in row
 
 
 def test_a_unit_goes_its_way(terminal: Terminal) -> None:
@@ -229,6 +246,20 @@ def test_bytes_that_are_not_text_cost_their_line_only(terminal: Terminal) -> Non
     assert terminal.fails("import", "-", stdin=csv) == {"enrolled": 1, "already_enrolled": 0, "refused": 1}
 
 
+def test_a_line_without_end_costs_itself_only_and_counts_as_one(terminal: Terminal) -> None:
+    """Cut where its reading stops, it would be two lines, and either could be somebody's unit."""
+    padded = f"{IMEI},{SERIAL}".ljust(LINE_MAX) + f"{an_imei(1)},{a_serial(1)}"
+    csv = f"imei,serial_number\n{'x' * 3 * LINE_MAX}\n{padded}\n{an_imei(2)},?\n{an_imei(3)},{a_serial(3)}"
+
+    result = terminal.run("import", "-", stdin=csv)
+
+    told = [line for line in result.stdout.splitlines() if line.startswith("line ")]
+    assert [line.split(":")[0] for line in told] == ["line 2", "line 3", "line 4"]
+    assert told[0] == told[1].replace("line 3", "line 2")
+    assert "longer than 65536 bytes" in told[0]
+    assert "enrolled          1" in result.stdout
+
+
 def test_all_or_nothing_enrols_nothing_beside_a_bad_line(terminal: Terminal) -> None:
     assert terminal.fails("import", "-", "--all-or-nothing", stdin=CSV)["error"] == "NothingEnrolled"
 
@@ -267,6 +298,7 @@ def test_a_missing_setting_or_server_is_told_in_one_line(
     result = terminal.run("entity", "list")
     assert result.exit_code == 1
     assert "HELIOGRAPH_DATABASE_URL" in result.stderr
+    assert "Connection refused" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -111,6 +111,25 @@ async def test_a_file_that_cannot_be_written_leaves_the_old_one(conn: Connection
     assert os.listdir(tmp_path) == ["passwords"]  # noqa: PTH208 - names are what is asked
 
 
+async def test_what_is_no_file_stays_what_it_is_and_a_link_goes_on_pointing(
+    conn: Connection, tmp_path: Path
+) -> None:
+    """As root, a device would be gone for the whole machine."""
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "passwords"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    await enrol(conn, 1)
+
+    for odd in (pipe, tmp_path):
+        with pytest.raises(FileNotWritten, match="no file"):
+            await logins.write(conn, odd)
+    await logins.write(conn, link)
+
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert names(file) == [an_imei(1)]
+
+
 @contextmanager
 def a_broker(folder: Path, passwords: Path) -> Iterator[int]:
     """Run Mosquitto on a free port, as the present account, with this password file."""

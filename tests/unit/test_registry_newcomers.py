@@ -112,7 +112,7 @@ def test_a_header_with_an_open_quote_does_not_swallow_the_file() -> None:
         (f"{GOOD},{SERIAL},1", None, "3 cells"),
         (f"{GOOD},{SERIAL},1,,,,", None, "7 cells"),
         (f'{GOOD},"{SERIAL}"x,1,,', None, "CSV"),
-        (f"{GOOD},{'S' * 200_000},1,,", None, "CSV"),
+        (f"{GOOD},{'S' * 200_000},1,,", None, "longer than 65536 bytes"),
     ],
 )
 def test_a_bad_line_is_told_with_number_field_and_reason_and_the_next_goes_on(

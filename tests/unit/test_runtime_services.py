@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
 
 from runtime.retry import until_stopped
-from runtime.services import pause
+from runtime.services import NotStopped, pause, run
 
 
 async def test_a_pause_ends_with_its_time_or_with_the_event() -> None:
@@ -17,6 +19,15 @@ async def test_a_pause_ends_with_its_time_or_with_the_event() -> None:
     event.set()
 
     assert await pause(event, 60)
+
+
+async def test_a_stop_that_outlasts_its_grace_is_told_in_a_sentence() -> None:
+    async def deaf(_stop: asyncio.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    with pytest.raises(NotStopped, match=r"0\.1 s"):
+        await run({"deaf": deaf}, grace=0.1)
 
 
 async def test_a_cancellation_that_comes_together_with_the_event_is_not_swallowed() -> None:

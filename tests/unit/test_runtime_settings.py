@@ -97,6 +97,46 @@ def test_master_secrets_that_are_none_are_refused_by_name(
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("generation", ["0", "-1", "2147483648", "x"])
+def test_a_generation_that_no_unit_can_have_is_refused(
+    monkeypatch: pytest.MonkeyPatch, generation: str
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_MASTER_SECRETS", json.dumps({generation: "00" * 32}))
+
+    with pytest.raises(BadSetting, match="HELIOGRAPH_MASTER_SECRETS"):
+        read(Keys)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_secret_s_file_that_cannot_be_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    """One that is not text, and a link to nowhere."""
+    file = tmp_path / "heliograph_master_secrets"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    monkeypatch.delenv("HELIOGRAPH_MASTER_SECRETS", raising=False)
+    monkeypatch.setenv("HELIOGRAPH_SECRETS_DIR", str(tmp_path))
+
+    with pytest.raises(BadSetting, match="HELIOGRAPH_SECRETS_DIR"):
+        read(Keys)
+
+
+def test_a_file_without_certificates_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_URL", "mqtts://host")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_CA_FILE", str(file))
+    broker = read(Broker)
+
+    with pytest.raises(BadSetting, match="HELIOGRAPH_BROKER_CA_FILE"):
+        assert broker.trust
+
+
 def test_master_secrets_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "heliograph_master_secrets").write_text(json.dumps({"3": "00" * 32}) + "\n")
     monkeypatch.delenv("HELIOGRAPH_MASTER_SECRETS", raising=False)
@@ -126,6 +166,27 @@ def test_no_number_of_seconds_is_without_end(
         read(kind)
 
     assert refused.value.facts == {"setting": name}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (Database, "HELIOGRAPH_DATABASE_DEADLINE_S", "1e12"),
+        (Database, "HELIOGRAPH_DATABASE_LOCK_TIMEOUT_S", "1e12"),
+        (Gateway, "HELIOGRAPH_GATEWAY_HANG_S", "1e12"),
+        (Gateway, "HELIOGRAPH_GATEWAY_SESSION_EXPIRY_S", "4294967296"),
+    ],
+)
+def test_nor_longer_than_server_and_broker_can_count(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
+) -> None:
+    monkeypatch.setenv("HELIOGRAPH_DATABASE_URL", "postgresql://app@host/db")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_UPLINK_PASSWORD", "up")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_DOWNLINK_PASSWORD", "down")
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(BadSetting, match=name):
+        read(kind)
 
 
 @pytest.mark.parametrize("value", ["abc", "99999", "-1"])
