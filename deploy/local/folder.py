@@ -10,6 +10,8 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -23,6 +25,11 @@ SYSTEM_STATE = Path("/var/lib/heliograph")
 
 SECRETS = "secrets.json"
 PORTS = "ports.json"
+LOGS = "logs"
+BEGUN = frozenset({LOGS, f"{SECRETS}.new"})
+"""What a first start may leave that had no room; the logs are empty then."""
+
+PORT_MAX = 65_535
 
 
 class BadFolder(Invalid):
@@ -59,28 +66,29 @@ class Folder:
 
     def log(self, name: str) -> Path:
         """Name the file that takes what one process says."""
-        return self.path / "logs" / f"{name}.log"
+        return self.path / LOGS / f"{name}.log"
 
     def turn_logs(self) -> None:
         """Begin new logs; those of the last start are kept beside them."""
-        for log in (self.path / "logs").glob("*.log"):
+        for log in (self.path / LOGS).glob("*.log"):
             log.replace(log.with_suffix(".log.1"))
 
     def owned(self, name: str, account: Account) -> Path:
-        """Give the sub-folder that belongs to `account` alone."""
+        """Give the sub-folder that belongs to `account` alone; `BadFolder` when there is no room for it."""
         inner = self.path / name
-        inner.mkdir(mode=0o700, exist_ok=True)
-        os.chown(inner, account.uid, account.gid)
+        with told_of(inner):
+            inner.mkdir(mode=0o700, exist_ok=True)
+            os.chown(inner, account.uid, account.gid)
         return inner
 
     def port(self, name: str, *, wish: int = 0) -> int:
-        """Give a free port of 127.0.0.1 for `name`: the one it had, else the wish, else any."""
+        """Give a free port of 127.0.0.1 for `name`: the wish, else the one it had, else any."""
         file = self.path / PORTS
-        kept: dict[str, int] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        kept[name] = next(
-            free for wanted in (kept.get(name), wish, 0) if wanted is not None and (free := _bound(wanted))
-        )
-        write_private(file, json.dumps(kept))
+        kept = _ports(file)
+        wanted = [port for port in (wish, kept.get(name)) if port]
+        kept[name] = next(free for port in (*wanted, 0) if (free := _bound(port)))
+        if not file.is_dir():  # then none is kept
+            write_private(file, json.dumps(kept))
         return kept[name]
 
 
@@ -98,14 +106,10 @@ def state_path() -> Path:
 def open_folder(path: Path, account: Account) -> Folder:
     """Make the folder or take it up again; `BadFolder` when it is somebody else's or out of reach."""
     passable = 0o700 if account.uid == os.geteuid() else 0o711
-    try:
+    with told_of(path):
         _make(path, passable)
-        (path / "logs").mkdir(mode=0o700, exist_ok=True)
         folder = Folder(path, _secrets(path / SECRETS))
-    except OSError as error:
-        raise BadFolder(
-            f"{error.filename} is not open to you; name another folder in {STATE_DIR}.", folder=str(path)
-        ) from error
+        (path / LOGS).mkdir(mode=0o700, exist_ok=True)
     if run(["/bin/sh", "-c", 'test -x "$0"', path], env={}, account=account).returncode:
         raise BadFolder(
             f"The account {account.name} cannot reach {path}; name another folder in {STATE_DIR}.",
@@ -115,26 +119,57 @@ def open_folder(path: Path, account: Account) -> Folder:
 
 
 def write_private(file: Path, text: str, owner: Account | None = None) -> None:
-    """Replace a file at once and for good; nobody but its owner can read it."""
+    """Replace a file at once and for good; nobody but its owner can read it. `BadFolder` without room."""
     new = file.with_name(f"{file.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-        if owner is not None:
-            os.chown(out.fileno(), owner.uid, owner.gid)
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(file)
+    with told_of(file):
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            if owner is not None:
+                os.chown(out.fileno(), owner.uid, owner.gid)
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(file)
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Tell what the system refuses there as `BadFolder`; a write names no file itself."""
+    try:
+        yield
+    except OSError as error:
+        no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "not a folder" if no_folder else error.strerror
+        raise BadFolder(
+            f"{error.filename or path}: {why}. Mend that, or name another folder in {STATE_DIR}."
+        ) from error
 
 
 def _make(path: Path, mode: int) -> None:
-    if path.exists() and any(path.iterdir()) and not (path / SECRETS).exists():
+    if path.exists() and _foreign(path):
         raise BadFolder(f"{path} holds other things; name an empty folder in {STATE_DIR}.", folder=str(path))
     if path.parent == SYSTEM_STATE:
         SYSTEM_STATE.mkdir(mode=0o711, exist_ok=True)
         SYSTEM_STATE.chmod(0o711)
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(mode)
+
+
+def _foreign(path: Path) -> bool:
+    """Whether it holds other things than ours, begun or whole."""
+    there = {one.name for one in path.iterdir()}
+    return SECRETS not in there and (not there <= BEGUN or any(path.glob(f"{LOGS}/*")))
+
+
+def _ports(file: Path) -> dict[str, int]:
+    """Read the port that each had; these are but wishes, so what says none is forgotten."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    ports = kept.items() if isinstance(kept, dict) else ()
+    return {name: port for name, port in ports if type(port) is int and 0 < port <= PORT_MAX}
 
 
 def _secrets(file: Path) -> Secrets:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,78 @@ def test_a_wish_for_a_port_is_granted_when_it_can_be(folder: Folder) -> None:
         assert folder.port("taken", wish=wanted) != wanted
 
     assert folder.port("free", wish=wanted) == wanted
+
+
+def test_a_wish_comes_before_the_port_that_was_kept(folder: Folder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        wanted = somebody.getsockname()[1]
+        kept = folder.port("api", wish=wanted)
+
+        assert folder.port("api", wish=wanted) == kept != wanted
+
+    assert folder.port("api", wish=wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", "\udcff"),
+        *('{"api": 99999999}', '{"api": "8080"}', '{"api": -5}', '{"api": true}', '{"api": null}'),
+    ],
+)
+def test_kept_ports_that_are_none_are_forgotten(folder: Folder, text: str) -> None:
+    file = folder.path / "ports.json"
+    file.write_text(text, errors="surrogateescape")
+
+    port = folder.port("api")
+
+    assert json.loads(file.read_text()) == {"api": port}
+
+
+def test_no_port_is_kept_where_a_folder_is_in_the_way(folder: Folder) -> None:
+    (folder.path / "ports.json").mkdir()
+
+    assert folder.port("api") > 0
+
+
+@pytest.mark.parametrize("name", ["mosquitto", "logs"])
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path, name: str) -> None:
+    folder = open_folder(tmp_path / "state", ME)
+    shutil.rmtree(folder.path / "logs")
+    (folder.path / name).touch()
+
+    with pytest.raises(BadFolder, match=rf"{name}: not a folder\. Mend that, or name another"):
+        open_folder(folder.path, ME).owned(name, ME)
+
+
+@pytest.mark.parametrize("refused", [os.fsync, os.mkdir])
+def test_a_first_start_without_room_says_so_and_the_next_one_with_room_goes_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., object]
+) -> None:
+    def full(*_given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(os, refused.__name__, full)
+        with pytest.raises(BadFolder, match=rf"^{tmp_path}\S*: No space left on device\."):
+            open_folder(tmp_path, ME)
+
+    assert open_folder(tmp_path, ME).log("api").parent.is_dir()
+
+
+def test_what_a_first_start_without_room_has_left_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "secrets.json.new").touch()
+
+    assert open_folder(tmp_path, ME).path == tmp_path
+
+
+def test_logs_of_somebody_else_are_no_first_start_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "theirs.log").touch()
+
+    with pytest.raises(BadFolder, match="holds other things"):
+        open_folder(tmp_path, ME)
 
 
 @pytest.mark.parametrize(
