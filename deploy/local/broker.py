@@ -166,7 +166,12 @@ def _units_among(logins: Path) -> str:
     """Give the units' lines of the last start: until the registry is asked they are admitted as before."""
     if not logins.exists():
         return ""
-    lines = logins.read_text(encoding="ascii").splitlines(keepends=True)
+    try:
+        lines = logins.read_text(encoding="ascii").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise BrokerFailed(
+            f"{logins} is damaged: delete it, it is written anew from the registry."
+        ) from error
     return "".join(line for line in lines if line[0].isdigit())
 
 

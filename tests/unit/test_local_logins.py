@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local import broker, installation
 from deploy.local.account import Account
-from deploy.local.broker import CONFIGURATION, NoBroker, backend_logins, login
+from deploy.local.broker import CONFIGURATION, BrokerFailed, NoBroker, backend_logins, login
 from deploy.local.folder import open_folder
 
 ME = Account("me", os.geteuid(), os.getegid())
@@ -36,6 +36,18 @@ def test_each_gateway_logs_in_under_two_names(tmp_path: Path) -> None:
     assert users == ["gateway-0-49", "downlink-0-49", "gateway-50-99", "downlink-50-99"]
     assert file.stat().st_mode & 0o077 == 0
     assert folder.secrets.uplink not in file.read_text()
+
+
+def test_logins_that_are_no_text_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "find", lambda: "/nowhere/mosquitto")
+    folder = open_folder(tmp_path / "state", ME)
+    (folder.owned("mosquitto", ME) / "logins").write_bytes(b"35209900176148\xb9:$7$\n")
+
+    with (
+        pytest.raises(BrokerFailed, match=r"mosquitto/logins is damaged: delete it"),
+        broker.serve(folder, ME),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from deploy.local.account import Account
 from deploy.local.children import ChildEnded, Children, StepFailed, step
 from deploy.local.folder import Folder, open_folder
 from deploy.local.processes import Child, Identity, end, identity, started_with, until
-from deploy.local.tenancy import RECORD, AlreadyRunning, sole
+from deploy.local.tenancy import RECORD, AlreadyRunning, DamagedRecord, sole
 
 ME = Account("me", os.geteuid(), os.getegid())
 DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -105,6 +105,33 @@ def test_what_a_killed_launcher_left_is_ended_by_the_next(folder: Folder) -> Non
 
     with sole(folder):
         assert left.ended == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b"[]", b"{}", b"\xff", b'{"api": null, "children": []}'),
+        b'{"api": null, "children": {"gateway": {"pid": 1}}}',
+        b'{"api": null, "children": {"stranger": {"pid": 1, "started": 1.0}}}',
+        b'{"api": null, "children": {"gateways": {"pid": 1, "started": 1.0}}}',
+    ],
+)
+def test_a_record_that_does_not_say_what_is_left_is_told_and_left_alone(folder: Folder, text: bytes) -> None:
+    record = folder.path / RECORD
+    record.write_bytes(text)
+
+    with pytest.raises(DamagedRecord, match=r"run\.json is damaged.* End what still runs"), sole(folder):
+        pass
+
+    assert record.read_bytes() == text
+
+
+def test_a_running_launcher_is_told_although_its_record_is_damaged(folder: Folder) -> None:
+    with sole(folder):
+        (folder.path / RECORD).write_bytes(b"{")
+
+        with pytest.raises(AlreadyRunning, match="its API is not up yet"), sole(folder):
+            pass
 
 
 def test_a_child_that_ends_unasked_is_started_again_later_and_later(
