@@ -1,6 +1,7 @@
 """What the shell's environment leads to elsewhere: the system on this machine takes none of it over.
 
-Deadlines, limits and ports are taken over: children inherit what is left.
+Deadlines, limits and ports are taken over: children inherit what is left. Where to listen is not, for the
+launcher looks for everything on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ ELSEWHERE = frozenset(
         "HELIOGRAPH_BROKER_UPLINK_PASSWORD",
         "HELIOGRAPH_BROKER_DOWNLINK_PASSWORD",
         "HELIOGRAPH_MASTER_SECRETS",
+        "HELIOGRAPH_HTTP_HOST",
         "HELIOGRAPH_API_URL",
         "HELIOGRAPH_API_TOKEN",
         "HELIOGRAPH_APPROVER_TOKEN",

@@ -38,6 +38,7 @@ FOREIGN = {
     "HELIOGRAPH_DATABASE_OWNER_URL": "postgresql://somebody:secret@127.0.0.1:1/theirs",
     "HELIOGRAPH_BROKER_CA_FILE": "/nowhere/ca.pem",
     "HELIOGRAPH_SECRETS_DIR": "/nowhere",
+    "HELIOGRAPH_HTTP_HOST": "::1",
 }
 """What a shell may hold of another installation: nothing here goes there."""
 

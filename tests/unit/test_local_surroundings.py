@@ -30,7 +30,7 @@ def test_every_address_and_every_secret_is_known() -> None:
         PREFIX + name.upper()
         for concern in CONCERNS
         for name, field in concern.model_fields.items()
-        if name.endswith("_url") or SecretStr in (field.annotation, *get_args(field.annotation))
+        if name.endswith(("_url", "_host")) or SecretStr in (field.annotation, *get_args(field.annotation))
     }
 
     assert known <= surroundings.ELSEWHERE
