@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +16,8 @@ PATIENCE_S = 10.0
 
 FINAL = frozenset({"confirmed", "refused", "superseded", "cancelled", "expired"})
 PAGE = 200
+PAGES = 20
+"""For one look: units of an earlier, larger fleet may come first, but the launcher has other things to do."""
 
 
 class Operator:
@@ -31,6 +33,7 @@ class Operator:
         self._ordered = 0.0
         self._disabled: str | None = None
         self._asked_before: set[str] = set()
+        self._place = ""
 
     @property
     def done(self) -> bool:
@@ -77,16 +80,27 @@ class Operator:
 
     def _willing_unit(self) -> str | None:
         """Find a unit that is online and enabled, and was not asked in vain."""
-        page = self._ask("GET", f"/v1/units?limit={PAGE}") or {"items": []}
         return next(
             (
                 unit["serial_number"]
-                for unit in page["items"]
+                for page in self._pages()
+                for unit in page
                 if (unit["presence"]["reason"], unit["enable_status"]) == ("session_open", "enabled")
                 and unit["serial_number"] not in self._asked_before
             ),
             None,
         )
+
+    def _pages(self) -> Iterator[list[dict[str, Any]]]:
+        """Give some pages of all units, from the last one on that was of use; behind the end begins anew."""
+        for _ in range(PAGES):
+            page = self._ask("GET", f"/v1/units?limit={PAGE}{self._place}")
+            if page is None:
+                return
+            yield page["items"]
+            self._place = f"&cursor={page['next']}" if page["next"] else ""
+            if not self._place:
+                return
 
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         """Ask the API; None when it is away or refuses, for then the next step tries again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -91,8 +92,15 @@ class Api:
             assert more["headers"]["Idempotency-Key"]
             self.ordered.append((path.split("/")[3], more["body"].get("mode", more["body"]["kind"])))
             return Answer(202, b'{"id": "x"}')
-        shown = {"items": self.units} if path.startswith("/v1/units") else {"state": self.state}
+        shown = self.page(path) if path.startswith("/v1/units") else {"state": self.state}
         return Answer(200, json.dumps(shown).encode())
+
+    def page(self, path: str) -> dict[str, Any]:
+        """Show one unit a page, so that each list has more than one."""
+        asked = parse_qs(urlsplit(path).query)
+        place = int(asked.get("cursor", ["0"])[0])
+        more = place + 1 < len(self.units)
+        return {"items": self.units[place : place + 1], "next": str(place + 1) if more else None}
 
 
 @pytest.fixture
@@ -149,6 +157,29 @@ def test_a_unit_that_does_not_answer_in_time_is_let_be(
     operator.tend()
 
     assert api.ordered == [("B", "ping"), ("C", "ping")]
+
+
+def test_a_fleet_in_which_nobody_is_willing_is_looked_through_again(api: Api, operator: Operator) -> None:
+    api.units = [api.unit(serial, enable_status="offline_disabled") for serial in "ABC"]
+    operator.tend()
+    assert api.ordered == []
+
+    api.units[0]["enable_status"] = "enabled"
+    operator.tend()
+
+    assert api.ordered == [("A", "ping")]
+
+
+def test_a_look_at_a_large_fleet_ends_and_the_next_one_goes_on(
+    api: Api, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "PAGES", 1)
+
+    operator.tend()
+    assert api.ordered == []
+    operator.tend()
+
+    assert api.ordered == [("B", "ping")]
 
 
 def test_an_api_that_is_away_is_asked_again(api: Api, operator: Operator) -> None:
