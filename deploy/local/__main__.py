@@ -55,13 +55,17 @@ def demo(
         float | None,
         typer.Option(min=1.0, callback=finite, help="seconds from the first heartbeat, then compare and end"),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="write the comparison here")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="write the comparison here, when the duration is over")
+    ] = None,
 ) -> None:
     """Run everything with a simulated fleet, and order one command of each kind.
 
     With a duration: exit 0 only when every heartbeat that was acknowledged to the fleet is stored,
     none else is, and every kind of command was confirmed.
     """
+    if json is not None:
+        _expect_comparison(json, duration)
     options = Options(
         units=units,
         gateways=gateways,
@@ -92,6 +96,16 @@ def scenarios(
     words = [*(given or ["--all"]), *(["--json"] if json else [])]
     with tempfile.TemporaryDirectory(prefix="heliograph-", dir="/tmp") as home:
         _run(partial(theatre.play, words), Path(home), Console(stderr=True))
+
+
+def _expect_comparison(file: Path, duration: float | None) -> None:
+    """Refuse, before anything is started for it, a file that would not be written."""
+    if duration is None:
+        raise typer.BadParameter("Without --duration nothing is compared.", param_hint="--json")
+    try:
+        file.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--json") from error
 
 
 def _run(work: Work, path: Path | None = None, console: Console | None = None) -> None:

@@ -180,10 +180,10 @@ def _introduce(stack: Stack, progress: Progress) -> None:
 
 def _report(comparison: Comparison, progress: Progress, options: Options) -> int:
     told = asdict(comparison)
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     for name, value in told.items():
         progress.say(f"  {name:28} {value}")
     for difference in comparison.differences:
         progress.say(f"✗ {difference}")
+    if options.json:  # last: what is said stands there whatever became of the file
+        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return 1 if comparison.differences else 0

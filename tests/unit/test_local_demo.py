@@ -30,6 +30,27 @@ def test_a_demo_without_end_or_pace_is_a_usage_error(option: str, value: str) ->
     assert CliRunner().invoke(app, ["demo", option, value]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("file", "words", "why"),
+    [
+        ("out.json", [], "Without --duration nothing is compared"),
+        ("nowhere/out.json", ["--duration", "5"], "No such file or directory"),
+        ("", ["--duration", "5"], "Is a directory"),
+    ],
+)
+def test_a_comparison_that_would_not_be_written_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, words: list[str], why: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")  # a path or a sentence is not to be broken
+    monkeypatch.setenv("HELIOGRAPH_STATE_DIR", "/dev/null")  # nothing is started if it is not refused
+
+    done = CliRunner().invoke(app, ["demo", "--json", str(tmp_path / file), *words])
+
+    assert done.exit_code == 2
+    assert why in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_ledger_tells_acknowledged_from_published(tmp_path: Path) -> None:
     ledger = tmp_path / "now.jsonl"
     ledger.write_text(
