@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # its author ships no types
+from pydantic import PositiveInt
 
 from deploy.local.account import Account
 from runtime.errors import Unavailable
@@ -34,7 +35,7 @@ class DoesNotEnd(Unavailable):
 class Identity:
     """One process of this machine, now and never again."""
 
-    pid: int
+    pid: PositiveInt
     started: float
 
     @property

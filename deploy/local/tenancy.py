@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints, TypeAdapter
 
-from deploy.local.folder import Folder, write_private
+from deploy.local.folder import Folder, told_of, write_private
 from deploy.local.postgres import FAST_SHUTDOWN
 from deploy.local.processes import POLITELY, Identity, end, ourselves
 from runtime.errors import Conflict, Invalid
@@ -79,10 +79,14 @@ class Tenancy:
 
 @contextmanager
 def sole(folder: Folder) -> Iterator[Tenancy]:
-    """Be the only launcher here; end what a killed one left behind. Raises `AlreadyRunning`."""
+    """Be the only launcher here; end what a killed one left behind.
+
+    Raises `AlreadyRunning`; `BadFolder` and `DamagedRecord` when the folder does not admit it.
+    """
     record = folder.path / RECORD
     file = folder.path / LOCK
-    file.touch(mode=0o600)  # who may open it may lock us out
+    with told_of(file):
+        file.touch(mode=0o600)  # who may open it may lock us out
     with file.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

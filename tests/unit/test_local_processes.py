@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from deploy.local import children as watching
 from deploy.local.account import Account
 from deploy.local.children import ChildEnded, Children, StepFailed, step
-from deploy.local.folder import Folder, open_folder
+from deploy.local.folder import BadFolder, Folder, open_folder
 from deploy.local.processes import Child, Identity, end, identity, started_with, until
 from deploy.local.tenancy import RECORD, AlreadyRunning, DamagedRecord, sole
 
@@ -112,6 +113,7 @@ def test_what_a_killed_launcher_left_is_ended_by_the_next(folder: Folder) -> Non
     [
         *(b"", b"{", b"[]", b"{}", b"\xff", b'{"api": null, "children": []}'),
         b'{"api": null, "children": {"gateway": {"pid": 1}}}',
+        b'{"api": null, "children": {"gateway": {"pid": -1, "started": 1.0}}}',
         b'{"api": null, "children": {"stranger": {"pid": 1, "started": 1.0}}}',
         b'{"api": null, "children": {"gateways": {"pid": 1, "started": 1.0}}}',
     ],
@@ -124,6 +126,16 @@ def test_a_record_that_does_not_say_what_is_left_is_told_and_left_alone(folder: 
         pass
 
     assert record.read_bytes() == text
+
+
+def test_a_disk_without_room_for_the_lock_is_told(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_given: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "touch", full)
+
+    with pytest.raises(BadFolder, match=r"/lock: No space left on device\."), sole(folder):
+        pass
 
 
 def test_a_running_launcher_is_told_although_its_record_is_damaged(folder: Folder) -> None:
