@@ -37,10 +37,6 @@ CLOCK_GRAIN_S = 0.001
 SILENCE = 1.5
 """A broker that says nothing for so many keepalives, although asked, is gone."""
 
-TAKEN_OVER = (
-    "Another process connected to the broker under this gateway's name; this one ends. "
-    "Give each gateway its own --name."
-)
 BAD_LOGIN = (mqtt5.ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD, mqtt5.ConnAckReasonCode.NOT_AUTHORIZED)
 
 log = structlog.get_logger()
@@ -382,5 +378,8 @@ def _salvaged_id(packet: bytes) -> int | None:
 
 def _farewell(packet: mqtt5.DisconnectPacket) -> Exception:
     if packet.reason_code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
-        return TakenOver(TAKEN_OVER)
+        return TakenOver(
+            "Another process connected to the broker under this gateway's name; this one ends. "
+            "Give each gateway its own --name."
+        )
     return BrokerGone("The broker ended the connection.", code=packet.reason_code.name)

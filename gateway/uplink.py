@@ -10,16 +10,7 @@ import structlog
 
 from gateway import metrics
 from gateway.ingest import Ingest
-from gateway.session import (
-    REFUSED,
-    TAKEN_OVER,
-    BrokerGone,
-    BrokerRefuses,
-    Session,
-    TakenOver,
-    dial,
-    introduction,
-)
+from gateway.session import REFUSED, BrokerGone, BrokerRefuses, Session, dial, introduction
 from protocol.topics import Channel, filters
 from runtime.retry import until_stopped
 from runtime.settings import Broker, Gateway
@@ -27,8 +18,12 @@ from runtime.settings import Broker, Gateway
 EVERY_PARTITION = range(100)
 CUT_OFF_S = 10.0
 CUT_OFF_TIMES = 4
-"""Who is cut off so often in a row, each time so soon (seconds) after it was let in, by a broker that lets
-it in again at once, shares its login with another: Mosquitto does not tell."""
+"""Who is cut off so often in a row, each time so soon (seconds) after it was let in, and let in again at
+once, is warned of: a network does that, or another process under this name; Mosquitto does not say which."""
+
+CUT_OFF_HINT = (
+    "the network cuts, or another process uses this login: with another database each would store a part"
+)
 
 UPLINK = (Channel.HEARTBEAT, Channel.ACK, Channel.PRESENCE)
 
@@ -59,9 +54,7 @@ class Uplink:
         await until_stopped("uplink", self._run, stop)
 
     async def _run(self, stop: asyncio.Event) -> None:
-        """Run one session, from connect to its end; `TakenOver` when another process has this name too."""
-        if self._cut_off >= CUT_OFF_TIMES:
-            raise TakenOver(TAKEN_OVER)
+        """Run one session, from connect to its end."""
         try:
             session = await self._open()
         except BrokerGone:
@@ -81,11 +74,17 @@ class Uplink:
                     task.cancel()
         finally:
             self._tell(subscribed=False)
-            if time.monotonic() - began >= CUT_OFF_S:
-                self._cut_off = 0
-            elif session.cut_off:
-                self._cut_off += 1
+            self._count(session, time.monotonic() - began)
             session.close()
+
+    def _count(self, session: Session, lasted_s: float) -> None:
+        """Note how a session ended; warn when it is for the same reason again and again."""
+        if lasted_s >= CUT_OFF_S:
+            self._cut_off = 0
+        elif session.cut_off:
+            self._cut_off += 1
+            if self._cut_off % CUT_OFF_TIMES == 0:
+                log.warning("broker_cuts_off", gateway=self._name, times=self._cut_off, hint=CUT_OFF_HINT)
 
     async def _open(self) -> Session:
         session = await dial(self._broker, introduction(self._name, self._gateway), self._ingest.take)
