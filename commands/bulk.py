@@ -52,7 +52,7 @@ async def order_all(
     found = await selection.facts(conn, sorted(unit_ids), mandate.scope)
     verdicts = {unit_id: _judge(wish, found.get(unit_id)) for unit_id in unit_ids}
     if wish.disables:
-        verdicts |= await _enabled_since(conn, verdicts, mandate.since)
+        verdicts |= await _changed_since(conn, verdicts, mandate)
     order = Ordering(
         by=mandate.by,
         reason=mandate.reason,
@@ -84,13 +84,16 @@ async def order_all(
     return excluded | {command.unit_id: command.id for command in made}
 
 
-async def _enabled_since(
-    conn: Connection, verdicts: Mapping[int, int | Exclusion], since: datetime
+async def _changed_since(
+    conn: Connection, verdicts: Mapping[int, int | Exclusion], mandate: Mandate
 ) -> dict[int, Exclusion]:
-    """Give those of the units that are fit which people wanted to be enabled since then."""
-    fit = [unit_id for unit_id, verdict in verdicts.items() if not isinstance(verdict, Exclusion)]
-    found = await tuples(conn, SQL.enabled_since, unit_ids=int4s(fit), since=since)
-    return {unit_id: Exclusion.ENABLED_SINCE for (unit_id,) in found}
+    """Give those of the units that are fit which people wanted to be enabled since, or gave to others."""
+    fit = int4s([unit_id for unit_id, verdict in verdicts.items() if not isinstance(verdict, Exclusion)])
+    enabled = await tuples(conn, SQL.enabled_since, unit_ids=fit, since=mandate.since)
+    moved = await tuples(conn, SQL.changed_hands, unit_ids=fit, plan_id=mandate.plan_id)
+    return {unit_id: Exclusion.ENABLED_SINCE for (unit_id,) in enabled} | {
+        unit_id: Exclusion.CHANGED_HANDS for (unit_id,) in moved
+    }
 
 
 def _judge(wish: Wish, unit: Facts | None) -> int | Exclusion:

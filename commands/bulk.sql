@@ -27,6 +27,13 @@ SELECT line.unit_id
    AND coalesce(line.exclusion, 'already_so') IN ('already_so', 'already_pending')
    AND p.mode = 'enabled' AND p.executed_at > %(since)s;
 
+-- :changed_hands
+-- Units of a plan that have come to another entity since it found them.
+SELECT line.unit_id
+  FROM plan_unit line JOIN unit_entity e ON e.unit_id = line.unit_id AND e.ended_at IS NULL
+ WHERE line.unit_id = ANY(%(unit_ids)s::int[]) AND line.plan_id = %(plan_id)s
+   AND line.exclusion IS DISTINCT FROM 'twice' AND line.held_since <> e.started_at;
+
 -- :lock_open
 -- What is under way for units, looked for unit by unit (`OFFSET 0`) however few the planner believes in.
 SELECT * FROM command

@@ -142,7 +142,10 @@ class Command:
         """
         if self.mode is not Mode.OFFLINE_DISABLED or self.state is State.AWAITING_APPROVAL:
             return False
-        moved = self.held_since is not None and self.held_since != held_since
+        if self.held_since is None:  # an earlier release made it: which came first tells it
+            moved = held_since > (self.approved_at or self.ordered_at)
+        else:
+            moved = held_since != self.held_since
         return moved or (suspected_clone and self.approved_by is None)
 
     @property

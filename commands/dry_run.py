@@ -7,7 +7,7 @@ waits for a slow upload. A dry run that breaks off leaves a plan that can only e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from registry.audit import Deed
 from registry.permissions import listed
 from runtime.errors import Invalid
 from runtime.settings import Plans
-from storage.arrays import int4s, texts
+from storage.arrays import int4s, texts, timestamps
 from storage.pool import Pool
 from storage.sql import Connection, execute, load, tuples, value
 
@@ -108,7 +108,7 @@ async def _take(pool: Pool, plan_id: UUID, draft: Draft, source: Source, summary
         verdicts = [_judge(draft.wish, line, known, taken) for line in lines]
         for line, verdict in zip(lines, verdicts, strict=True):
             summary.count(verdict, known.get(line.unit_id or 0), now)
-        await _write(conn, plan_id, lines, verdicts)
+        await _write(conn, plan_id, lines, verdicts, known)
     return True
 
 
@@ -123,8 +123,13 @@ def _judge(wish: Wish, line: Listed, known: dict[int, Facts], taken: set[int]) -
 
 
 async def _write(
-    conn: Connection, plan_id: UUID, lines: Sequence[Listed], verdicts: Sequence[Exclusion | None]
+    conn: Connection,
+    plan_id: UUID,
+    lines: Sequence[Listed],
+    verdicts: Sequence[Exclusion | None],
+    known: Mapping[int, Facts],
 ) -> None:
+    units = [known.get(line.unit_id or 0) for line in lines]
     await execute(
         conn,
         SQL.add,
@@ -133,6 +138,7 @@ async def _write(
         givens=texts([line.given for line in lines]),
         unit_ids=int4s([line.unit_id for line in lines]),
         exclusions=texts(list(verdicts)),
+        holdings=timestamps([unit and unit.held_since for unit in units]),
     )
 
 

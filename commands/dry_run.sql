@@ -9,11 +9,12 @@ SELECT now();
 
 -- :add
 -- Lines of a selection with what was found.
-INSERT INTO plan_unit (plan_id, place, given, unit_id, outcome, exclusion, decided_at)
+INSERT INTO plan_unit (plan_id, place, given, unit_id, outcome, exclusion, decided_at, held_since)
 SELECT %(plan_id)s, place, given, unit_id, CASE WHEN exclusion IS NULL THEN 'waiting' ELSE 'excluded' END, exclusion,
-       CASE WHEN exclusion IS NOT NULL THEN now() END
-  FROM unnest(%(places)s::int[], %(givens)s::text[], %(unit_ids)s::int[], %(exclusions)s::text[])
-       AS new (place, given, unit_id, exclusion);
+       CASE WHEN exclusion IS NOT NULL THEN now() END, held_since
+  FROM unnest(%(places)s::int[], %(givens)s::text[], %(unit_ids)s::int[], %(exclusions)s::text[],
+              %(holdings)s::timestamptz[])
+       AS new (place, given, unit_id, exclusion, held_since);
 
 -- :fleet
 -- How many units a scope holds that may still be told something.

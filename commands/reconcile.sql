@@ -10,9 +10,10 @@ UPDATE unit_intent i SET epoch = greatest(i.epoch, new.epoch)
 SELECT u.id, u.lifecycle,
        EXISTS (SELECT FROM suspected_clones() s WHERE s.unit_id = u.id) AS suspected_clone,
        e.started_at AS held_since,
-       e.started_at <> (SELECT c.held_since FROM command c
-                         WHERE c.unit_id = u.id AND c.mode = 'offline_disabled'
-                           AND (c.origin <> 'intent' OR c.approved_at IS NOT NULL)
-                         ORDER BY coalesce(c.approved_at, c.ordered_at) DESC LIMIT 1) AS moved
+       (SELECT coalesce(e.started_at <> c.held_since, e.started_at > coalesce(c.approved_at, c.ordered_at))
+          FROM command c
+         WHERE c.unit_id = u.id AND c.mode = 'offline_disabled'
+           AND (c.origin <> 'intent' OR c.approved_at IS NOT NULL)
+         ORDER BY coalesce(c.approved_at, c.ordered_at) DESC LIMIT 1) AS moved
   FROM unit u JOIN unit_entity e ON e.unit_id = u.id AND e.ended_at IS NULL
  WHERE u.id = ANY(%(unit_ids)s::int[]);

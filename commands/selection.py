@@ -79,6 +79,9 @@ class Exclusion(StrEnum):
     ENABLED_SINCE = "enabled_since"
     """Somebody wanted it to be enabled after the plan was made."""
 
+    CHANGED_HANDS = "changed_hands"
+    """It came to another entity after the plan had found it: it may be another home by now."""
+
     EPOCHS_EXHAUSTED = "epochs_exhausted"
 
 

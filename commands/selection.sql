@@ -52,6 +52,7 @@ SELECT u.id, u.serial_number, u.entity_id, u.lifecycle::text, s.mode, s.epoch, s
   LEFT JOIN LATERAL (
         SELECT mode, after_s FROM command
          WHERE unit_id = u.id AND kind = 'set_mode' AND finished_at IS NULL AND state <> 'awaiting_approval'
-           AND NOT (mode = 'offline_disabled' AND coalesce(held_since <> e.started_at, false))
+           AND NOT (mode = 'offline_disabled'
+                    AND coalesce(held_since <> e.started_at, e.started_at > coalesce(approved_at, ordered_at)))
         OFFSET 0) c ON true
  WHERE u.id = ANY(%(unit_ids)s::int[]) AND (%(scope)s::bigint[] IS NULL OR u.entity_id = ANY(%(scope)s));

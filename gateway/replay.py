@@ -83,8 +83,7 @@ class Replay:
             return await self._transact(entries)
         except (*REFUSALS, DeadlinePassed) as refusal:
             if len(readings) > 1:
-                alone = ({mark: reading} for mark, reading in readings.items())
-                return sum([await self._settle(one, unit_ids) for one in alone])
+                return await self._each(readings, unit_ids)
             if isinstance(refusal, DeadlinePassed):
                 raise
             [(mark, reading)] = readings.items()
@@ -92,6 +91,20 @@ class Replay:
             log.warning("message_refused", imei=reading.imei, why=why)
             lost = reading.lost(unit_ids.get(reading.imei or ""), Reason.REFUSED_BY_DATABASE, why)
             return await self._transact({mark: (reading, lost)})
+
+    async def _each(self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int]) -> int:
+        """Settle each by itself; one that takes too long even so keeps none behind it waiting."""
+        number, late = 0, None
+        for mark, reading in readings.items():
+            try:
+                number += await self._settle({mark: reading}, unit_ids)
+            except DeadlinePassed as error:
+                if late is not None:  # it is the database that is slow
+                    raise
+                late = error
+        if late is not None:
+            raise late
+        return number
 
     async def _transact(self, entries: Mapping[int, Entry]) -> int:
         contents = [content for _, content in entries.values()]

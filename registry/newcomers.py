@@ -104,7 +104,7 @@ def read(lines: Iterable[str]) -> Iterator[Announced | Verdict]:
     for line, text in numbered:
         try:
             if len(text) > LINE_MAX:
-                raise BadLine(f"The line is longer than {LINE_MAX} bytes.")
+                raise BadLine(f"The line is longer than {LINE_MAX} bytes, its end included.")
             if cells := _cells(text):
                 yield Announced(line=line, newcomer=_newcomer(columns, cells))
         except csv.Error as error:

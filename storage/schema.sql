@@ -334,13 +334,14 @@ TABLE plan_unit
     decided_at timestamp with time zone
     exclusion text
     given text
+    held_since timestamp with time zone
     outcome text NOT NULL
     place integer NOT NULL
     plan_id uuid NOT NULL
     unit_id integer
     plan_unit_command_fits: CHECK (((outcome = 'ordered'::text) = (command_id IS NOT NULL)))
     plan_unit_exclusion_fits: CHECK (((outcome = 'excluded'::text) = (exclusion IS NOT NULL)))
-    plan_unit_exclusion_is_known: CHECK ((exclusion = ANY (ARRAY['not_a_name'::text, 'unknown'::text, 'twice'::text, 'terminated'::text, 'in_repair'::text, 'already_pending'::text, 'already_so'::text, 'suspected_clone'::text, 'not_enabled'::text, 'enabled_since'::text, 'epochs_exhausted'::text])))
+    plan_unit_exclusion_is_known: CHECK ((exclusion = ANY (ARRAY['not_a_name'::text, 'unknown'::text, 'twice'::text, 'terminated'::text, 'in_repair'::text, 'already_pending'::text, 'already_so'::text, 'suspected_clone'::text, 'not_enabled'::text, 'enabled_since'::text, 'changed_hands'::text, 'epochs_exhausted'::text])))
     plan_unit_is_known_unless_excluded: CHECK (((unit_id IS NOT NULL) OR (outcome = 'excluded'::text)))
     plan_unit_outcome_is_known: CHECK ((outcome = ANY (ARRAY['waiting'::text, 'excluded'::text, 'ordered'::text])))
     plan_unit_pkey: PRIMARY KEY (plan_id, place)

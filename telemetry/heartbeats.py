@@ -178,10 +178,14 @@ async def copies(conn: Connection, beats: Sequence[Heartbeat]) -> list[bool]:
 
 
 def say_the_same(one: Heartbeat, other: Heartbeat) -> bool:
-    """Compare what two heartbeats tell; columns keep about seven digits of a reading."""
+    """Compare what two heartbeats tell; columns keep about seven digits of a reading.
+
+    In a backlog no firmware is told: what one of them does not say is no difference.
+    """
     return (
-        (one.unit_ts, one.epoch, one.mode, one.output, one.fw)
-        == (other.unit_ts, other.epoch, other.mode, other.output, other.fw)
+        (one.unit_ts, one.epoch, one.mode, one.output)
+        == (other.unit_ts, other.epoch, other.mode, other.output)
+        and (one.fw == other.fw or None in {one.fw, other.fw})
         and one.readings.keys() == other.readings.keys()
         and all(
             math.isclose(value, other.readings[name], rel_tol=1e-6) for name, value in one.readings.items()

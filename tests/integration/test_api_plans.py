@@ -248,6 +248,21 @@ async def test_who_reaches_no_entity_makes_no_plan_and_one_of_nobody_s_is_nobody
     assert len((await full.get("/v1/plans", await full.token(Level.ADMIN))).json()["items"]) == 1
 
 
+async def test_who_came_to_another_entity_after_the_dry_run_is_not_switched_off(full: Site) -> None:
+    everywhere = await full.token(Level.ADMIN)
+    dark = (await uploads(full, everywhere, f"{an_imei(1)}\n", gate_pct=0, waves_pct=100)).json()
+    async with full.pool.transaction() as conn:
+        unit = await units.by_imei(conn, an_imei(1))
+        assert unit is not None
+        await ownership.reassign(conn, unit, FOREIGN, a_deed(now=clock.now()))
+
+    await full.post(f"/v1/plans/{dark['id']}/execute", everywhere, WHY)
+    await carry_out(full)
+
+    [line] = (await full.get(f"/v1/plans/{dark['id']}/units", everywhere)).json()["items"]
+    assert (line["outcome"], line["exclusion"]) == ("excluded", "changed_hands")
+
+
 async def test_of_a_unit_that_moved_away_a_plan_tells_no_more(full: Site) -> None:
     old = await full.token(Level.ADMIN, frozenset({OWN}))
     plan = (await uploads(full, old, f"{an_imei(1)}\n", gate_pct=0, waves_pct=100)).json()

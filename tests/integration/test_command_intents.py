@@ -605,6 +605,28 @@ async def test_who_has_become_somebody_else_s_is_switched_off_again_only_with_ap
     assert (await again(disabled)).state is State.QUEUED
 
 
+async def test_what_an_earlier_release_ordered_is_told_by_which_came_first(enabled: System) -> None:
+    """Before commands named the holding, or while both run."""
+    command = await enabled.order(DISABLE)
+    await enabled.sql("UPDATE command SET held_since = NULL")
+    await reassigned(enabled)
+
+    assert await enabled.dispatcher.step() == 0
+    async with enabled.pool.transaction() as conn:
+        facts = await selection.facts(conn, [enabled.unit.id], None)
+    assert facts[enabled.unit.id].pending is None
+    await enabled.cancel(command)
+
+
+async def test_so_is_what_would_be_sent_again(disabled: System) -> None:
+    await disabled.sql("UPDATE command SET held_since = NULL")
+    await reassigned(disabled)
+
+    await disabled.reports(Mode.ENABLED, 1)
+
+    assert (await again(disabled)).state is State.AWAITING_APPROVAL
+
+
 async def test_a_new_owner_s_disable_takes_the_place_of_the_old_one_s(enabled: System) -> None:
     old = await enabled.order(DISABLE)
     await reassigned(enabled)

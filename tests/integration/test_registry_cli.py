@@ -256,7 +256,7 @@ def test_a_line_without_end_costs_itself_only_and_counts_as_one(terminal: Termin
     told = [line for line in result.stdout.splitlines() if line.startswith("line ")]
     assert [line.split(":")[0] for line in told] == ["line 2", "line 3", "line 4"]
     assert told[0] == told[1].replace("line 3", "line 2")
-    assert "longer than 65536 bytes" in told[0]
+    assert "longer than 65536 bytes, its end included" in told[0]
     assert "enrolled          1" in result.stdout
 
 

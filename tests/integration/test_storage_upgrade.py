@@ -164,36 +164,6 @@ async def test_which_token_issued_which_is_taken_from_the_audit(released: Databa
         assert [token.issued_by for token in await tokens.page(conn)] == [None, 1, None]
 
 
-async def test_which_holding_a_disable_was_ordered_in_is_told_by_its_time(released: Database) -> None:
-    """A disable of before the unit changed hands, one of after, and an enable."""
-    await run(released, "INSERT INTO entity (name) VALUES ('Second')")
-    await run(
-        released,
-        "INSERT INTO unit_entity VALUES (1, 1, '2026-01-01', '2026-03-01'), (1, 2, '2026-03-01', NULL)",
-    )
-    for epoch, (month, mode) in enumerate(
-        [("02", "offline_disabled"), ("04", "offline_disabled"), ("04", "enabled")], start=1
-    ):
-        await run(
-            released,
-            "INSERT INTO command (id, unit_id, kind, mode, after_s, epoch, state, reason, ordered_by,"
-            " ordered_at, expires_at, due_at, finished_at)"
-            " VALUES (gen_random_uuid(), 1, 'set_mode', %s, 0, %s, 'expired', 'r', 'a', %s, %s, now(),"
-            " now())",
-            *(mode, epoch, f"2026-{month}-01", f"2026-{month}-02"),
-        )
-
-    await migrate(released)
-
-    async with open_pool(released) as pool, pool.transaction() as conn:
-        found = await rows(
-            conn,
-            lambda row: row["month"],
-            "SELECT extract(month FROM held_since)::int AS month FROM command ORDER BY epoch",
-        )
-    assert found == [1, 3, None]
-
-
 async def intervals(database: Database) -> dict[int, int]:
     async with open_pool(database) as pool, pool.transaction() as conn:
         return {unit.id: unit.expected_interval_s for unit in await units.page(conn, scope=None)}

@@ -572,6 +572,17 @@ async def test_what_is_said_again_in_the_newest_boot_and_what_comes_late_is_no_s
     assert await newest(pool) == (1, 10, 8)
 
 
+async def test_what_was_heard_in_a_backlog_first_is_the_same_afterwards(pool: Pool) -> None:
+    """No entry tells the firmware; the message itself does."""
+    kept = tuple(BacklogEntry(seq=seq, mode=Mode.ENABLED, epoch=0) for seq in (1, 2, 3))
+    await take(pool, beat(1, 4, fw="2.4.1", backlog=kept))
+
+    await each(pool, *(beat(1, seq, fw="2.4.1") for seq in (1, 2, 3)), beat(1, 5, fw="2.4.1"))
+
+    assert await raised(pool) == {}
+    assert await newest(pool) == (1, 1, 5)
+
+
 async def test_memory_that_is_lost_again_after_a_while_is_no_second_unit(pool: Pool) -> None:
     """The first reports after the second loss were kept back: the next goes on where the life had begun."""
     await each(pool, told(7, 9), told(7, 10))
