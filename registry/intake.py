@@ -75,10 +75,10 @@ def _lines(file: str) -> Iterator[Iterator[str]]:
 
         def lines() -> Iterator[str]:
             while line := source.readline(LINE_MAX + 1):
-                read, size = len(line), len(line)
+                taken = size = len(line)
                 while size > LINE_MAX and not line.endswith(b"\n") and (line := source.readline(LINE_MAX)):
-                    read += len(line)
-                progress.advance(task, read)
+                    taken += len(line)
+                progress.advance(task, taken)
                 # What is not UTF-8 comes through as a character that no field admits: the line is refused.
                 yield line.decode(errors="surrogateescape") if size <= LINE_MAX else TOO_LONG
 

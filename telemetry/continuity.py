@@ -175,9 +175,9 @@ def _against(
     standings: Mapping[int, Standing],
     odd: Mapping[int, object],
 ) -> list[int]:
-    """Give the places of live heartbeats that are no newer than the newest that is known of their unit.
+    """Give the places of live heartbeats that tell nothing newer than their unit's newest report.
 
-    Of those that are only here, of an older boot: what came first of one boot is older than the next.
+    Or that are of an older boot than another here.
     """
     newest = {unit_id: _newest(standings[unit_id]) or (0, 0, 0) for unit_id in odd}
     own = [(place, group[0]) for place, group in enumerate(said) if group and group[0].unit_id in odd]

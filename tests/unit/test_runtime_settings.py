@@ -145,6 +145,14 @@ def test_master_secrets_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tm
     assert read(Keys).master(3) == bytes(32)
 
 
+def set_beside_what_is_needed(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Set one variable beside those without which neither database nor gateway has its settings."""
+    monkeypatch.setenv("HELIOGRAPH_DATABASE_URL", "postgresql://app@host/db")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_UPLINK_PASSWORD", "up")
+    monkeypatch.setenv("HELIOGRAPH_BROKER_DOWNLINK_PASSWORD", "down")
+    monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
 @pytest.mark.parametrize(
     ("kind", "name"),
@@ -157,10 +165,7 @@ def test_master_secrets_come_from_a_file_too(monkeypatch: pytest.MonkeyPatch, tm
 def test_no_number_of_seconds_is_without_end(
     monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
 ) -> None:
-    monkeypatch.setenv("HELIOGRAPH_DATABASE_URL", "postgresql://app@host/db")
-    monkeypatch.setenv("HELIOGRAPH_BROKER_UPLINK_PASSWORD", "up")
-    monkeypatch.setenv("HELIOGRAPH_BROKER_DOWNLINK_PASSWORD", "down")
-    monkeypatch.setenv(name, value)
+    set_beside_what_is_needed(monkeypatch, name, value)
 
     with pytest.raises(BadSetting, match="finite") as refused:
         read(kind)
@@ -180,10 +185,7 @@ def test_no_number_of_seconds_is_without_end(
 def test_nor_longer_than_server_and_broker_can_count(
     monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
 ) -> None:
-    monkeypatch.setenv("HELIOGRAPH_DATABASE_URL", "postgresql://app@host/db")
-    monkeypatch.setenv("HELIOGRAPH_BROKER_UPLINK_PASSWORD", "up")
-    monkeypatch.setenv("HELIOGRAPH_BROKER_DOWNLINK_PASSWORD", "down")
-    monkeypatch.setenv(name, value)
+    set_beside_what_is_needed(monkeypatch, name, value)
 
     with pytest.raises(BadSetting, match=name):
         read(kind)
