@@ -73,14 +73,16 @@ class Replay:
             if await self.step() < BATCH:
                 await pause(self._woken, POLL_S)
 
-    async def _settle(self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int]) -> int:
+    async def _settle(
+        self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int], *, patient: bool = False
+    ) -> int:
         """Bring readings to their verdicts; what the database refuses or does not finish, each by itself."""
         entries = {
             mark: (reading, reading.content(unit_ids.get(reading.imei or "")))
             for mark, reading in readings.items()
         }
         try:
-            return await self._transact(entries)
+            return await self._transact(entries, patient=patient)
         except (*REFUSALS, DeadlinePassed) as refusal:
             if len(readings) > 1:
                 return await self._each(readings, unit_ids)
@@ -90,14 +92,17 @@ class Replay:
             why = reason(refusal)
             log.warning("message_refused", imei=reading.imei, why=why)
             lost = reading.lost(unit_ids.get(reading.imei or ""), Reason.REFUSED_BY_DATABASE, why)
-            return await self._transact({mark: (reading, lost)})
+            return await self._transact({mark: (reading, lost)}, patient=patient)
 
     async def _each(self, readings: Mapping[int, Reading], unit_ids: Mapping[str, int]) -> int:
-        """Settle each by itself; one that takes too long even so keeps none behind it waiting."""
+        """Settle each by itself, after the attempt that was cut off and may hold them yet.
+
+        One that takes too long even so keeps none behind it waiting.
+        """
         number, late = 0, None
         for mark, reading in readings.items():
             try:
-                number += await self._settle({mark: reading}, unit_ids)
+                number += await self._settle({mark: reading}, unit_ids, patient=True)
             except DeadlinePassed as error:
                 if late is not None:  # it is the database that is slow
                     raise
@@ -106,11 +111,11 @@ class Replay:
             raise late
         return number
 
-    async def _transact(self, entries: Mapping[int, Entry]) -> int:
+    async def _transact(self, entries: Mapping[int, Entry], *, patient: bool) -> int:
         contents = [content for _, content in entries.values()]
         await self._days.ensure(moments(content for content in contents if isinstance(content, Arrival)))
         async with self._pool.transaction() as conn:
-            taken = await fates.take(conn, entries)
+            taken = await fates.take(conn, entries, patient=patient)
             mine = {mark: entry for mark, entry in entries.items() if mark in taken}
             if not mine:
                 return 0

@@ -32,6 +32,9 @@ CHECK_S = 2.0
 GRACE_S = 2.0
 """Whoever is not frozen cuts a transaction so long before the server does."""
 
+HEED_S = 1.0
+"""A server notices so soon that nobody waits any more for what it is at (seconds)."""
+
 CONNECT_S = 5
 RECONNECT_S = 10.0
 
@@ -81,14 +84,19 @@ class Pool:
 
 
 def session(settings: Database) -> dict[str, object]:
-    """Give what every connection of ours asks of the server."""
+    """Give what every connection of ours asks of the server.
+
+    What is cut off gives its locks back before others give up waiting for them.
+    """
     lock_ms = round(settings.database_lock_timeout_s * 1000)
     deadline_ms = round(settings.database_deadline_s * 1000)
+    heed_ms = max(1, min(round(HEED_S * 1000), lock_ms // 2))
     return {
         "connect_timeout": CONNECT_S,
         "application_name": "heliograph",
         "options": f"-c timezone=UTC -c lock_timeout={lock_ms} -c statement_timeout={deadline_ms}"
-        f" -c idle_in_transaction_session_timeout={deadline_ms}",
+        f" -c idle_in_transaction_session_timeout={deadline_ms}"
+        f" -c client_connection_check_interval={heed_ms}",
     }
 
 

@@ -123,9 +123,10 @@ async def waiting(conn: Connection, *, most: int) -> list[Marked]:
     return await rows(conn, lambda row: Marked(**row), SQL.waiting, most=most)
 
 
-async def take(conn: Connection, ids: Iterable[int]) -> set[int]:
-    """Lock those marks that still stand and that no other gateway is at."""
-    return set(await rows(conn, lambda row: row["id"], SQL.take, ids=list(ids)))
+async def take(conn: Connection, ids: Iterable[int], *, patient: bool) -> set[int]:
+    """Lock those marks that still stand; what somebody is at is left to them, or waited for."""
+    statement = SQL.take if patient else SQL.take_free
+    return set(await rows(conn, lambda row: row["id"], statement, ids=list(ids)))
 
 
 async def close(conn: Connection, verdicts: Mapping[int, str]) -> None:

@@ -41,12 +41,19 @@ SELECT f.id, d.topic, d.body, d.first_at
  WHERE f.state = 'marked'
  ORDER BY f.id LIMIT %(most)s;
 
--- :take
--- Lock those that are still marked and that no other gateway is at.
+-- :take_free
+-- Lock those that are still marked and that nobody else is at.
 SELECT id FROM dead_letter_fate
  WHERE id = ANY(%(ids)s::bigint[]) AND state = 'marked'
  ORDER BY id
    FOR UPDATE SKIP LOCKED;
+
+-- :take
+-- Lock those that are still marked.
+SELECT id FROM dead_letter_fate
+ WHERE id = ANY(%(ids)s::bigint[]) AND state = 'marked'
+ ORDER BY id
+   FOR UPDATE;
 
 -- :close
 -- Write down what became of those that are locked.

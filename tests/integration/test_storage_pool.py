@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from runtime.settings import Database
-from storage.errors import DatabaseUnavailable, transient
+from storage.errors import DatabaseUnavailable, DeadlinePassed, transient
 from storage.notices import wake
 from storage.pool import open_pool
 from storage.sql import pipelined, value
@@ -91,6 +91,18 @@ async def test_who_is_frozen_amid_its_statements_holds_no_lock_for_ever(database
 
     assert 0.5 < waited < 8
     assert transient(woken.value)
+
+
+async def test_what_was_cut_off_gives_its_locks_back_before_others_give_up(database: Database) -> None:
+    """The statement could go on for as long as any may."""
+    async with open_pool(database) as pool:
+        with pytest.raises(DeadlinePassed):
+            async with pool.transaction(deadline_s=0.5) as conn:
+                await conn.execute("LOCK TABLE entity")
+                await conn.execute("SELECT pg_sleep(60)")
+
+        async with pool.transaction() as conn:
+            await conn.execute("LOCK TABLE entity")
 
 
 async def test_a_server_that_is_not_there_is_unavailable(database: Database) -> None:
