@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -30,16 +31,17 @@ from protocol.topics import Channel, topic
 from registry.lifecycle import Lifecycle
 from runtime import clock
 from runtime.errors import HeliographError
-from runtime.retry import until_stopped
+from runtime.retry import until_done, until_stopped
 from runtime.services import pause
 from runtime.settings import Commands, Database, Keys
 from storage.arrays import int4s, uuids
 from storage.notices import wake
 from storage.pool import Pool
+from storage.portions import Portions
 from storage.sql import Connection, load, rows
 
 BATCH = 500
-"""Commands claimed in one transaction: short enough not to keep what units say waiting for its locks."""
+"""Commands claimed in one transaction at most: what units say waits for its locks."""
 
 LANES = 3
 """Batches on their way to the broker while the next is claimed."""
@@ -111,12 +113,12 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one look at the queue gave: `found` commands were due, `sendings` of them are ours to send.
+    """What one look at the queue gave: `sendings` are ours to send, and there may be `more`.
 
     `began` is when it was taken, `until` when the lease is over, in monotonic seconds.
     """
 
-    found: int
+    more: bool
     sendings: Sequence[Sending]
     began: float
     until: float
@@ -152,6 +154,8 @@ class Dispatcher:
         self._keys = keys
         self._settings = settings
         self._pace = Pace(settings.command_rate)
+        self._claims = Portions(BATCH)
+        self._settlements = Portions(BATCH)
         self._woken = asyncio.Event()
 
     async def listen(self, database: Database, stop: asyncio.Event) -> None:
@@ -161,78 +165,80 @@ class Dispatcher:
         )
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Send what is due until stopped."""
-        await until_stopped("dispatcher", self._work, stop)
+        """Send what is due until stopped; what is published is written down, claims or no claims."""
+        async with asyncio.TaskGroup() as lanes:
+            await until_stopped("dispatcher", partial(self._work, lanes, set()), stop)
 
     async def step(self) -> int:
         """Claim what is due, publish it, write down what came of it; give the number sent."""
         claim = await self._claim()
-        await self._deliver(claim)
+        await self._deliver(claim, asyncio.Event())
         return len(claim.sendings)
 
-    async def _work(self, stop: asyncio.Event) -> None:
+    async def _work(
+        self, lanes: asyncio.TaskGroup, under_way: set[asyncio.Task[None]], stop: asyncio.Event
+    ) -> None:
         """Claim batch after batch, at the pace that is set; while one is claimed others are delivered."""
-        under_way: set[asyncio.Task[None]] = set()
-        async with asyncio.TaskGroup() as group:
-            while not stop.is_set():
-                self._woken.clear()
-                if len(under_way) >= LANES:  # claimed is only what can leave now, for its lease runs
-                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                found = 0
-                if self._publisher.connected:
-                    claim = await self._claim()
-                    found = claim.found
-                    task = group.create_task(self._deliver(claim), name="dispatcher-deliver")
-                    under_way.add(task)
-                    task.add_done_callback(under_way.discard)
-                if found < BATCH:
-                    await pause(self._woken, POLL_S)
-                    await pause(stop, GATHER_S)
-                await pause(stop, self._pace.wait_s)
+        while not stop.is_set():
+            self._woken.clear()
+            if len(under_way) >= LANES:  # claimed is only what can leave now, for its lease runs
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            more = False
+            if self._publisher.connected:
+                claim = await self._claim()
+                more = claim.more
+                task = lanes.create_task(self._deliver(claim, stop), name="dispatcher-deliver")
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            if not more:
+                await pause(self._woken, POLL_S)
+                await pause(stop, GATHER_S)
+            await pause(stop, self._pace.wait_s)
 
     async def _claim(self) -> Claim:
         """Lease what is due and whose unit is expected to listen; set the rest aside until it speaks."""
         began = time.monotonic()
         until = began + self._settings.command_lease_s
-        lease = timedelta(seconds=self._settings.command_lease_s)
-        async with self._pool.transaction() as conn:
-            found = await self._due(conn)
-            if not found:
-                return Claim(0, (), began, until)
-            standing = await self._standing(conn, {due["unit_id"] for due in found})
-            book = Docket((Command.from_row(due) for due in found), now=found[0]["now"], actor=self._name)
-            sendings = []
-            for due in sorted(found, key=_ping_last):
-                unit, command = standing[due["unit_id"]], Command.from_row(due)
-                if (
-                    due["lifecycle"] == Lifecycle.TERMINATED
-                    or not unit["listens"]
-                    or _kept_back(command, unit)
-                ):
-                    book.change(command, due_at=command.expires_at)  # its contact makes it due
-                elif unit["busy_until"] is not None:
-                    book.change(command, due_at=min(unit["busy_until"], command.expires_at))
-                else:
-                    unit["busy_until"] = book.now + lease
-                    claimed = book.move(
-                        command,
-                        State.SENDING,
-                        "claimed",
-                        evidence={},
-                        attempt=command.attempt + 1,
-                        attempted_at=book.now,
-                        due_at=book.now + lease,
-                    )
-                    sendings.append(Sending.of(claimed, due, unit["contact_at"]))
-            await book.write(conn)
+        with self._claims.next() as portion:
+            async with self._pool.transaction() as conn:
+                found = await self._due(conn, portion.most)
+                portion.number = len(found)
+                sendings = await self._lease(conn, found) if found else []
         self._pace.spend(len(sendings))
-        return Claim(len(found), sendings, began, until)
+        return Claim(len(found) >= portion.most, sendings, began, until)
 
-    async def _due(self, conn: Connection) -> list[DictRow]:
+    async def _due(self, conn: Connection, most: int) -> list[DictRow]:
         """Lock what is due; planned anew each time: a plan made while nothing was due reads everything."""
-        share = {"first": f"{self._partitions[0]:02}", "last": f"{self._partitions[-1]:02}", "limit": BATCH}
+        share = {"first": f"{self._partitions[0]:02}", "last": f"{self._partitions[-1]:02}", "limit": most}
         cursor = await conn.execute(SQL.due, share, prepare=False)
         return await cursor.fetchall()
+
+    async def _lease(self, conn: Connection, found: Sequence[DictRow]) -> list[Sending]:
+        """Claim those of what is due that may leave now."""
+        lease = timedelta(seconds=self._settings.command_lease_s)
+        standing = await self._standing(conn, {due["unit_id"] for due in found})
+        book = Docket((Command.from_row(due) for due in found), now=found[0]["now"], actor=self._name)
+        sendings = []
+        for due in sorted(found, key=_ping_last):
+            unit, command = standing[due["unit_id"]], Command.from_row(due)
+            if due["lifecycle"] == Lifecycle.TERMINATED or not unit["listens"] or _kept_back(command, unit):
+                book.change(command, due_at=command.expires_at)  # its contact makes it due
+            elif unit["busy_until"] is not None:
+                book.change(command, due_at=min(unit["busy_until"], command.expires_at))
+            else:
+                unit["busy_until"] = book.now + lease
+                claimed = book.move(
+                    command,
+                    State.SENDING,
+                    "claimed",
+                    evidence={},
+                    attempt=command.attempt + 1,
+                    attempted_at=book.now,
+                    due_at=book.now + lease,
+                )
+                sendings.append(Sending.of(claimed, due, unit["contact_at"]))
+        await book.write(conn)
+        return sendings
 
     async def _standing(self, conn: Connection, unit_ids: Iterable[int]) -> dict[int, DictRow]:
         """Tell by unit whether it listens, when it came, and until when something is in flight to it."""
@@ -241,12 +247,21 @@ class Dispatcher:
         )
         return {unit["unit_id"]: unit for unit in found}
 
-    async def _deliver(self, claim: Claim) -> None:
+    async def _deliver(self, claim: Claim, stop: asyncio.Event) -> None:
         """Publish what was claimed, and write down what came of it."""
         ends = [min(claim.until, claim.began + sending.left_s) for sending in claim.sendings]
         outcomes = await asyncio.gather(*map(self._send, claim.sendings, ends))
-        if claim.sendings:
-            await self._settle(claim.sendings, outcomes)
+        published = list(zip(claim.sendings, outcomes, strict=True))
+        await until_done("dispatcher-settle", partial(self._settle_all, published), stop)
+
+    async def _settle_all(self, published: list[tuple[Sending, Published]]) -> None:
+        """Write down what the broker said; what is written down leaves the list."""
+        while published:
+            with self._settlements.next() as portion:
+                some = published[: portion.most]
+                portion.number = len(some)
+                await self._settle(some)
+            del published[: len(some)]
 
     async def _send(self, sending: Sending, until: float) -> Published:
         """Publish a claimed command, unless its lease or its life is over (`until`, monotonic seconds)."""
@@ -265,19 +280,17 @@ class Dispatcher:
             CONTACT_TO_PUBLISH.observe((clock.now() - sending.contact_at).total_seconds())
         return outcome
 
-    async def _settle(self, sendings: Sequence[Sending], outcomes: Sequence[Published]) -> None:
+    async def _settle(self, published: Sequence[tuple[Sending, Published]]) -> None:
         """Write down what the broker said, unless the unit's own answer was quicker or the lease is gone."""
         async with self._pool.transaction() as conn:
-            ids = uuids([sending.command.id for sending in sendings])
+            ids = uuids([sending.command.id for sending, _ in published])
             book = await docket.lock(conn, SQL.lock, actor=self._name, ids=ids)
             unheard = {
-                sending.command.unit_id
-                for sending, outcome in zip(sendings, outcomes, strict=True)
-                if outcome is Published.UNHEARD
+                sending.command.unit_id for sending, outcome in published if outcome is Published.UNHEARD
             }
             # Behind the lock: who comes later finds the command queued, and makes it due.
             standing = await self._standing(conn, unheard) if unheard else {}
-            for sending, outcome in zip(sendings, outcomes, strict=True):
+            for sending, outcome in published:
                 command = book.get(sending.command.id)
                 if command and command.state is State.SENDING and command.attempt == sending.command.attempt:
                     came = standing[command.unit_id]["contact_at"] if command.unit_id in standing else None

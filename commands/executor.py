@@ -36,10 +36,11 @@ from runtime.settings import Commands, Plans
 from storage.arrays import int4s, texts, uuids
 from storage.errors import NotMigrated
 from storage.pool import Pool
+from storage.portions import Portion, Portions
 from storage.sql import Connection, execute, load, row, tuples, value
 
 BATCH = 1_000
-"""Commands ordered in one transaction: the units' contacts wait for it."""
+"""Commands ordered in one transaction at most: the units' contacts wait for it."""
 
 POLL_S = 0.5
 REST_S = 2.0
@@ -50,6 +51,9 @@ REST_FACTOR = 20
 
 PUT_OFF_S = 60.0
 """A plan that enables and whose step failed is tried again so much later."""
+
+TURN_S = 5.0
+"""One whose step the database did not finish, so much later: others have their turn meanwhile."""
 
 BY = Caller(account_id=None, email=reconcile.BY, level=Level.SYSTEM, scope=None, origin="gateway")
 """Who pauses a plan whose step failed, as the audit tells it."""
@@ -68,6 +72,7 @@ class Executor:
         self._pool = pool
         self._commands = commands
         self._settings = settings
+        self._portions = Portions(BATCH)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Carry out until stopped."""
@@ -82,47 +87,57 @@ class Executor:
         """Take the next step of a plan that is due, those that enable first; tell whether there was one."""
         plan: Plan | None = None
         try:
-            async with self._pool.transaction() as conn:
-                plan = await row(conn, Plan.from_row, SQL.claim)
-                if plan is None:
-                    return False
-                moved = await self._advance(conn, plan)
-                await plans.write(conn, moved)
-        except (Unavailable, NotMigrated):
+            with self._portions.next() as portion:
+                async with self._pool.transaction() as conn:
+                    plan = await row(conn, Plan.from_row, SQL.claim)
+                    if plan is None:
+                        return False
+                    moved = await self._advance(conn, plan, portion)
+                    await plans.write(conn, moved)
+        except NotMigrated:
+            raise
+        except Unavailable:
+            if plan is not None:
+                await self._put_off(plan.id, TURN_S)
             raise
         except Exception as error:
             if plan is None:
                 raise
             log.exception("plan_failed", plan=str(plan.id))
-            await self._set_aside(plan.id, error)
+            await self._set_aside(plan, error)
             return True
         _tell(plan, moved)
         return True
 
-    async def _set_aside(self, plan_id: UUID, error: Exception) -> None:
+    async def _set_aside(self, plan: Plan, error: Exception) -> None:
         """Pause a plan whose step failed, until a person resumes it; one that enables is only put off."""
+        if not plan.wish.disables:
+            await self._put_off(plan.id, PUT_OFF_S)
+            return
+        async with self._pool.transaction() as conn:
+            held = await plans.lock(conn, plan.id, None)
+            if held.state is State.RUNNING:  # else somebody was faster
+                await plans.pause(conn, plan.id, Deed(by=BY, now=held.read_at, reason=_reason(error)))
+
+    async def _put_off(self, plan_id: UUID, seconds: float) -> None:
+        """Have a plan wait before its next step, unless somebody stopped it meanwhile."""
         async with self._pool.transaction() as conn:
             plan = await plans.lock(conn, plan_id, None)
-            if plan.state is not State.RUNNING:
-                return  # somebody was faster
-            if plan.wish.disables:
-                await plans.pause(conn, plan_id, Deed(by=BY, now=plan.read_at, reason=_reason(error)))
-            else:
-                later = plan.read_at + timedelta(seconds=PUT_OFF_S)
-                await plans.write(conn, replace(plan, next_at=later))
+            if plan.state is State.RUNNING:
+                await plans.write(conn, replace(plan, next_at=plan.read_at + timedelta(seconds=seconds)))
 
-    async def _advance(self, conn: Connection, plan: Plan) -> Plan:
+    async def _advance(self, conn: Connection, plan: Plan, portion: Portion) -> Plan:
         """Do what may be done now, and give the plan as it then stands."""
         began, now, rate = time.monotonic(), plan.read_at, plan.terms.rate_per_s
         step = waves.step(
             plan.terms,
             await _progress(conn, plan),
-            by_rate=min(waves.allowance(rate, plan.metered_at, now), BATCH),
+            by_rate=min(waves.allowance(rate, plan.metered_at, now), portion.most),
             by_cap=await self._left_today(conn, plan),
         )
         match step:
             case Go(number):
-                return await self._order(conn, plan, number)
+                return await self._order(conn, plan, number, portion)
             case Wait(Hold.RATE):
                 return replace(plan, waits_for=Hold.RATE, next_at=_next_turn(plan))
             case Wait(hold):
@@ -142,9 +157,10 @@ class Executor:
         await execute(conn, SQL.lock_cap)
         return cap - int(await value(conn, SQL.disabled_today, cap=cap))
 
-    async def _order(self, conn: Connection, plan: Plan, number: int) -> Plan:
+    async def _order(self, conn: Connection, plan: Plan, number: int, portion: Portion) -> Plan:
         """Order of the next units what is still fit for each."""
-        turn = await _turn(conn, plan, number)
+        turn = await _turn(conn, plan, number, portion.most)
+        portion.number = len(turn)
         mandate = Mandate(
             plan_id=plan.id,
             since=plan.authored_at,
@@ -180,8 +196,8 @@ async def _progress(conn: Connection, plan: Plan) -> Progress:
     )
 
 
-async def _turn(conn: Connection, plan: Plan, number: int) -> list[tuple[int, int]]:
-    """Give place and unit of the lines whose turn is next, so many that may come to an order.
+async def _turn(conn: Connection, plan: Plan, number: int, most: int) -> list[tuple[int, int]]:
+    """Give place and unit of the lines whose turn is next, so many that may come to an order, `most` in all.
 
     Lines that were left out at the dry run and are likely to be again come on top: a low rate is one of
     orders, and a step for every unit that is on would keep the others waiting.
@@ -192,7 +208,7 @@ async def _turn(conn: Connection, plan: Plan, number: int) -> list[tuple[int, in
         SQL.turn,
         plan_id=plan.id,
         after=plan.place,
-        limit=BATCH if spoken_for else number,
+        limit=most if spoken_for else number,
         spoken_for=texts(sorted(spoken_for)),
     )
     idle = await _idle(conn, plan, [unit_id for _, unit_id, left_out in found if left_out])

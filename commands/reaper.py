@@ -11,10 +11,13 @@ from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Commands
 from storage.pool import Pool
+from storage.portions import Portion, Portions
 from storage.sql import load, rows
 
 POLL_S = 1.0
 BATCH = 500
+"""Commands ended in one transaction at most, and as many put back."""
+
 LAPSES = {State.SENDING: "lease_lapsed", State.SENT: "no_ack", State.ACKNOWLEDGED: "no_evidence"}
 
 SQL = load(__file__)
@@ -27,6 +30,7 @@ class Reaper:
         self._name = name
         self._pool = pool
         self._settings = settings
+        self._portions = Portions(BATCH)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Reap until stopped."""
@@ -34,13 +38,18 @@ class Reaper:
 
     async def _work(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            if await self.step() < BATCH:
+            if not await self.step():
                 await pause(stop, POLL_S)
 
     async def step(self) -> int:
         """End what has waited long enough; give the number of commands."""
+        with self._portions.next() as portion:
+            return await self._end(portion)
+
+    async def _end(self, portion: Portion) -> int:
         async with self._pool.transaction() as conn:
-            waited = await rows(conn, dict, SQL.waited, limit=BATCH)
+            waited = await rows(conn, dict, SQL.waited, limit=portion.most)
+            portion.number = len(waited)
             if not waited:
                 return 0
             ending = [found["unit_id"] for found in waited if found["ends_wish"]]

@@ -18,11 +18,13 @@ from commands.states import State
 from registry.audit import Deed
 from registry.permissions import Level
 from storage.arrays import int4s
+from storage.errors import DeadlinePassed
 from storage.pool import Pool
+from storage.portions import Portions
 from storage.sql import Connection, execute, load, tuples
 
 BATCH = 500
-"""Units in one transaction."""
+"""Units in one transaction at most."""
 
 SQL = load(__file__)
 
@@ -48,13 +50,23 @@ async def take_back(pool: Pool, deed: Deed) -> AsyncIterator[TakenBack]:
         for plan_id in found:
             await plans.cancel(conn, plan_id, deed)
     yield TakenBack(plans=found)
-    after = 0
+    after, portions = 0, Portions(BATCH)
     while True:
-        async with pool.transaction() as conn:
-            unit_ids = [unit_id for (unit_id,) in await tuples(conn, SQL.units, after=after, limit=BATCH)]
-            if not unit_ids:
-                return
-            step = await _of_units(conn, unit_ids, deed)
+        try:
+            with portions.next() as portion:
+                async with pool.transaction() as conn:
+                    unit_ids = [
+                        unit_id
+                        for (unit_id,) in await tuples(conn, SQL.units, after=after, limit=portion.most)
+                    ]
+                    portion.number = len(unit_ids)
+                    step = await _of_units(conn, unit_ids, deed)
+        except DeadlinePassed:
+            if portion.most == 1:
+                raise
+            continue  # with fewer units
+        if not unit_ids:
+            return
         yield step
         after = unit_ids[-1]
 

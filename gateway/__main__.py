@@ -114,7 +114,7 @@ async def serve(name: str, partitions: range) -> None:
             {
                 "health": health.serve,
                 "days": partial(until_stopped, "days", days.serve),
-                "upkeep": partial(until_stopped, "upkeep", upkeep.serve),
+                "upkeep": upkeep.serve,
                 "missing": partial(until_stopped, "missing", Count(pool).serve),
                 "ingest": ingest.serve,
                 "watchdog": Watchdog(ingest, gateway.gateway_hang_s).serve,

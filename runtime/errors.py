@@ -46,3 +46,6 @@ class Forbidden(HeliographError):
 
 class Unavailable(HeliographError):
     """A part that is needed does not answer now."""
+
+    spent_s: float = 0.0
+    """How long (seconds) it was waited for in vain."""

@@ -14,7 +14,7 @@ from runtime.services import heed, pause
 FIRST_S = 0.2
 CAP_S = 5.0
 STEADY_S = 5.0
-"""Work that lasted so long (seconds) before it was interrupted had recovered meanwhile."""
+"""Work that went well for so long (seconds) before it was interrupted had recovered meanwhile."""
 
 log = structlog.get_logger()
 
@@ -27,18 +27,18 @@ async def until_done(name: str, work: Callable[[], Awaitable[None]], stop: async
     """
     loop, wait, failures = asyncio.get_running_loop(), FIRST_S, 0
     while not (failures and stop.is_set()):
-        why: BaseException | None = None
+        why, spent_s = None, 0.0
         began = loop.time()
         try:
             await work()
         except* Unavailable as lost:
-            why = lost.exceptions[0]
+            why, spent_s = lost.exceptions[0], _spent_s(lost)
         heed()
         if why is None:
             if failures:
                 log.info("service_recovered", service=name, failures=failures)
             return True
-        if loop.time() - began > STEADY_S:
+        if loop.time() - began - spent_s > STEADY_S:
             wait, failures = FIRST_S, 0
         failures += 1
         if failures == 1:
@@ -54,3 +54,8 @@ async def until_stopped(
     """Call `work` again and again until stop is asked; it is waited for like `until_done` does."""
     while not stop.is_set():
         await until_done(name, lambda: work(stop), stop)
+
+
+def _spent_s(lost: ExceptionGroup[Unavailable]) -> float:
+    """Tell for how long of it what failed was already waited for."""
+    return max(_spent_s(one) if isinstance(one, ExceptionGroup) else one.spent_s for one in lost.exceptions)

@@ -15,6 +15,10 @@ class DeadlinePassed(DatabaseUnavailable):
     """The work was cut off because it took too long."""
 
 
+class StillLocked(DatabaseUnavailable):
+    """Somebody else did not let go of what the work needed."""
+
+
 class NotMigrated(Conflict):
     """The database lacks tables of this release."""
 

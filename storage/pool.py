@@ -23,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from runtime.settings import Database
 from storage import wakes
-from storage.errors import DatabaseUnavailable, DeadlinePassed, NotMigrated, transient
+from storage.errors import DatabaseUnavailable, DeadlinePassed, NotMigrated, StillLocked, transient
 from storage.sql import LIMITS_TRANSACTIONS, Connection
 
 CHECK_S = 2.0
@@ -78,9 +78,7 @@ class Pool:
         except psycopg.Error as error:
             if not transient(error):
                 raise
-            if loop.time() - began >= limit:
-                raise DeadlinePassed("The database took too long.", seconds=limit) from error
-            raise DatabaseUnavailable("The database did not finish the work.", why=reason(error)) from error
+            raise _unfinished(error, loop.time() - began, limit) from error
 
 
 def session(settings: Database) -> dict[str, object]:
@@ -113,6 +111,19 @@ def cut_after(conn: psycopg.AsyncConnection[Any], seconds: float) -> Iterator[No
 def reason(error: BaseException) -> str:
     """Give the first line of what the driver said."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _unfinished(error: psycopg.Error, spent_s: float, limit_s: float) -> DatabaseUnavailable:
+    """Tell why: its time was over, others held what it needed, or the server was gone."""
+    told: DatabaseUnavailable
+    if spent_s >= limit_s:
+        told = DeadlinePassed("The database took too long.", seconds=limit_s)
+    elif isinstance(error, psycopg.errors.LockNotAvailable):
+        told = StillLocked("Somebody holds what this work needs.", why=reason(error))
+    else:
+        told = DatabaseUnavailable("The database did not finish the work.", why=reason(error))
+    told.spent_s = spent_s
+    return told
 
 
 def _cut(conn: psycopg.AsyncConnection[Any]) -> None:

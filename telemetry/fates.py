@@ -118,15 +118,14 @@ async def discard_all(conn: Connection, which: Filter, deed: Deed) -> Decided:
     return await _decide_all(conn, which, State.DISCARDED, deed, None)
 
 
-async def waiting(conn: Connection, *, most: int) -> list[Marked]:
-    """List what is marked, the oldest marks first; locks nothing."""
-    return await rows(conn, lambda row: Marked(**row), SQL.waiting, most=most)
+async def waiting(conn: Connection, *, most: int, besides: Iterable[int] = ()) -> list[Marked]:
+    """List what is marked besides some, the oldest marks first; locks nothing."""
+    return await rows(conn, lambda row: Marked(**row), SQL.waiting, most=most, besides=list(besides))
 
 
-async def take(conn: Connection, ids: Iterable[int], *, patient: bool) -> set[int]:
-    """Lock those marks that still stand; what somebody is at is left to them, or waited for."""
-    statement = SQL.take if patient else SQL.take_free
-    return set(await rows(conn, lambda row: row["id"], statement, ids=list(ids)))
+async def take(conn: Connection, ids: Iterable[int]) -> set[int]:
+    """Lock those marks that still stand and that no other gateway is at."""
+    return set(await rows(conn, lambda row: row["id"], SQL.take, ids=list(ids)))
 
 
 async def close(conn: Connection, verdicts: Mapping[int, str]) -> None:

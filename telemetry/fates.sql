@@ -35,25 +35,18 @@ SELECT count(*)
 SELECT pg_notify('dead_letter_marked', '');
 
 -- :waiting
--- What is marked for replay, the oldest marks first; not locked.
+-- What is marked for replay besides some, the oldest marks first; not locked.
 SELECT f.id, d.topic, d.body, d.first_at
   FROM dead_letter_fate f JOIN dead_letter d ON d.id = f.letter_id
- WHERE f.state = 'marked'
+ WHERE f.state = 'marked' AND f.id <> ALL(%(besides)s::bigint[])
  ORDER BY f.id LIMIT %(most)s;
 
--- :take_free
--- Lock those that are still marked and that nobody else is at.
+-- :take
+-- Lock those that are still marked and that no other gateway is at.
 SELECT id FROM dead_letter_fate
  WHERE id = ANY(%(ids)s::bigint[]) AND state = 'marked'
  ORDER BY id
    FOR UPDATE SKIP LOCKED;
-
--- :take
--- Lock those that are still marked.
-SELECT id FROM dead_letter_fate
- WHERE id = ANY(%(ids)s::bigint[]) AND state = 'marked'
- ORDER BY id
-   FOR UPDATE;
 
 -- :close
 -- Write down what became of those that are locked.

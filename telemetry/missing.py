@@ -14,14 +14,16 @@ import structlog
 from prometheus_client import Gauge
 
 from runtime.services import pause
+from storage.errors import DeadlinePassed, StillLocked
 from storage.pool import Pool
+from storage.portions import Portions
 from storage.sql import Connection, execute, load, row, value
 
 BOOTS = 64
 """So many boots of a unit have bits, the newest; older ones are summed up, and what comes late is too old."""
 
 RANGE = 1_000
-"""Units counted in one transaction: short, because the units whose boots are summed up wait for it."""
+"""Units counted in one transaction at most: the units whose boots are summed up wait for it."""
 
 LOOKS_S = 60.0
 """So often (seconds) a gateway looks whether the count is due, and what it says."""
@@ -47,6 +49,7 @@ class Count:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._portions = Portions(RANGE)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Count when it is due, until stopped; show what was counted last, by whomever."""
@@ -71,12 +74,20 @@ class Count:
         began, summed_up = time.monotonic(), 0
         async with self._pool.transaction() as conn:
             units: int = await value(conn, SQL.last_unit)
-        for first in range(1, units + 1, RANGE):
+        first = 1
+        while first <= units:
             if stop.is_set():
                 return  # the lease runs out, and somebody counts anew
-            async with self._pool.transaction() as conn:
-                await execute(conn, SQL.prolong, lease=LEASE)
-                summed_up += await count(conn, first, first + RANGE - 1)
+            try:
+                with self._portions.next() as portion:
+                    async with self._pool.transaction() as conn:
+                        await execute(conn, SQL.prolong, lease=LEASE)
+                        summed_up += await count(conn, first, first + portion.most - 1)
+            except (DeadlinePassed, StillLocked) as error:
+                if portion.most > 1:
+                    continue
+                log.warning("unit_not_counted", unit_id=first, why=str(error))
+            first += portion.most
         rest = max(REST_MIN, timedelta(seconds=REST_FACTOR * (time.monotonic() - began)))
         async with self._pool.transaction() as conn:
             await execute(conn, SQL.finish, pause=rest)

@@ -7,23 +7,29 @@ part by itself, its function does nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 from psycopg.rows import DictRow
 
 from runtime.clock import now
+from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Keeping
 from storage.pool import Pool
+from storage.portions import Portions
 from storage.sql import Connection, execute, load, row, value
 
 EVERY_S = 300.0
 NOTES = 5_000
 """Noted hours taken in one transaction, so that its deadline is far."""
+
+LETTERS = 5_000
+"""Dead letters let go of in one transaction at most, and as many that are open."""
 
 KEEPING_DEADLINE_S = 300.0
 """Dropping is quick; summing up an hour, or compressing a week, of a large fleet is not."""
@@ -80,7 +86,7 @@ async def keep(conn: Connection, settings: Keeping, *, now: datetime) -> Kept:
 
 
 async def keep_dead_letters(
-    conn: Connection, settings: Keeping, *, now: datetime, most: int = NOTES
+    conn: Connection, settings: Keeping, *, now: datetime, most: int = LETTERS
 ) -> LetGo | None:
     """Let go of dead letters that are older than the settings keep them; None if another is at it."""
     return await row(
@@ -95,23 +101,31 @@ async def keep_dead_letters(
 
 
 class Upkeep:
-    """The round that a gateway makes every few minutes; any number of gateways may."""
+    """The rounds that a gateway makes every few minutes; any number of gateways may."""
 
     def __init__(self, pool: Pool, settings: Keeping) -> None:
         self._pool = pool
         self._settings = settings
+        self._letters = Portions(LETTERS)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Make rounds until stopped."""
-        while not await pause(stop, EVERY_S):
-            await self._let_dead_letters_go(stop)
-            await self._roll_all_up(stop)
-            async with self._unhurried() as conn:
-                kept = await keep(conn, self._settings, now=now())
-            if kept.dropped or kept.hours or kept.compressed:
-                log.info(
-                    "heartbeats_kept", dropped=kept.dropped, hours=kept.hours, compressed=kept.compressed
-                )
+        """Make rounds until stopped; none waits for another, or for what another cannot do now."""
+        async with asyncio.TaskGroup() as rounds:
+            for name, go in (
+                ("letting-go", self._let_dead_letters_go),
+                ("summing-up", self._roll_all_up),
+                ("keeping", self._keep),
+            ):
+                rounds.create_task(until_stopped(name, partial(_rounds, go), stop), name=name)
+
+    async def _let_dead_letters_go(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with self._letters.next() as portion:
+                async with self._pool.transaction() as conn:
+                    gone = await keep_dead_letters(conn, self._settings, now=now(), most=portion.most)
+            if gone is None or not (gone.closed or gone.opened):
+                return
+            log.info("dead_letters_let_go", closed=gone.closed, opened=gone.opened)
 
     async def _roll_all_up(self, stop: asyncio.Event) -> None:
         before = now().replace(minute=0, second=0, microsecond=0)
@@ -120,13 +134,11 @@ class Upkeep:
                 if not await roll_up(conn, before=before):
                     return
 
-    async def _let_dead_letters_go(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            async with self._pool.transaction() as conn:
-                gone = await keep_dead_letters(conn, self._settings, now=now())
-            if gone is None or not (gone.closed or gone.opened):
-                return
-            log.info("dead_letters_let_go", closed=gone.closed, opened=gone.opened)
+    async def _keep(self, _stop: asyncio.Event) -> None:
+        async with self._unhurried() as conn:
+            kept = await keep(conn, self._settings, now=now())
+        if kept.dropped or kept.hours or kept.compressed:
+            log.info("heartbeats_kept", dropped=kept.dropped, hours=kept.hours, compressed=kept.compressed)
 
     @asynccontextmanager
     async def _unhurried(self) -> AsyncIterator[Connection]:
@@ -134,3 +146,8 @@ class Upkeep:
         async with self._pool.transaction(deadline_s=KEEPING_DEADLINE_S) as conn:
             await execute(conn, SQL.allow, ms=str(round(KEEPING_DEADLINE_S * 1000)))
             yield conn
+
+
+async def _rounds(go: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    while not await pause(stop, EVERY_S):
+        await go(stop)

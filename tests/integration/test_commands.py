@@ -96,6 +96,9 @@ class System:
     reaper: Reaper
     seq: int = 0
 
+    def another_dispatcher(self) -> Dispatcher:
+        return Dispatcher("another", range(100), self.publisher, self.pool, keys(), SETTINGS)
+
     async def order_for(self, imei: Imei, wish: Wish) -> Command:
         async with self.pool.transaction() as conn:
             unit = await units.by_imei(conn, imei)
@@ -618,9 +621,9 @@ async def test_a_batch_is_claimed_while_the_one_before_it_is_on_its_way(
     )
     commands = [await enabled.order(PING), await enabled.order_for(an_imei(2), PING)]
     enabled.publisher.answers.clear()
-    stop = asyncio.Event()
+    one_by_one, stop = enabled.another_dispatcher(), asyncio.Event()
 
-    serving = asyncio.create_task(enabled.dispatcher.serve(stop))
+    serving = asyncio.create_task(one_by_one.serve(stop))
     async with asyncio.timeout(30):
         while len(enabled.publisher.sent) < len(commands):
             await asyncio.sleep(0.01)
@@ -643,8 +646,9 @@ async def test_commands_of_units_that_sleep_do_not_keep_others_waiting(
             assert sleeper is not None
             await ledger.order(conn, sleeper, ENABLE, a_deed(), SETTINGS)
     disable = await enabled.order(DISABLE)
+    one = enabled.another_dispatcher()
 
-    assert [await enabled.dispatcher.step() for _ in range(3)] == [0, 0, 1]
+    assert [await one.step() for _ in range(3)] == [0, 0, 1]
 
     assert await enabled.state(disable) is State.SENT
     async with enabled.pool.transaction() as conn:
@@ -706,7 +710,8 @@ async def test_a_lapsed_lease_goes_back_and_its_holder_can_write_nothing_more(en
     await enabled.makes_due(command)
     await enabled.dispatcher.step()
 
-    await enabled.dispatcher._settle(claim.sendings, [Published.FAILED])  # noqa: SLF001
+    [late] = claim.sendings
+    await enabled.dispatcher._settle([(late, Published.FAILED)])  # noqa: SLF001
 
     assert (await enabled.command(command)).attempt == 2
     assert await enabled.state(command) is State.SENT

@@ -21,8 +21,7 @@ from protocol.reasons import Reason
 from protocol.topics import Channel, topic
 from registry import audit, enrolment
 from runtime.settings import Commands, Database, Keeping
-from storage.errors import DeadlinePassed
-from storage.pool import Pool, open_pool
+from storage.pool import Pool
 from storage.sql import value
 from telemetry import dead_letters, fates, heartbeats, status, upkeep
 from telemetry.arrivals import Arrival
@@ -278,48 +277,6 @@ async def test_what_the_database_refuses_costs_no_other(here: Backend, database:
     async with here.pool.transaction() as conn:
         [refused] = await dead_letters.page(conn, limit=9, which=Filter(reason=Reason.REFUSED_BY_DATABASE))
     assert refused.body == beat(2)
-
-
-async def test_what_takes_too_long_together_is_taken_in_one_by_one(here: Backend, database: Database) -> None:
-    """Four are cut off while they close, which the server does not notice by itself for two seconds."""
-    await here.enrol(1)
-    numbers = [await here.lose(beat(seq)) for seq in range(1, 5)]
-    await here.mark_all()
-    await execute(
-        database,
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(tg_argv[0]::float8); RETURN NEW; END $$;"
-        " CREATE TRIGGER slow BEFORE INSERT ON heartbeat FOR EACH ROW EXECUTE FUNCTION dawdle(0.5);"
-        " CREATE TRIGGER slow BEFORE UPDATE ON dead_letter_fate FOR EACH ROW EXECUTE FUNCTION dawdle(0.75);",
-    )
-    hasty = database.model_copy(update={"database_deadline_s": 3.0, "database_lock_timeout_s": 1.0})
-
-    async with open_pool(hasty) as pool:
-        taken = await replay_of(pool).step()
-
-    assert taken == 4
-    assert [await here.stands(number) for number in numbers] == [("replayed", "stored")] * 4
-
-
-async def test_one_that_takes_too_long_by_itself_keeps_none_behind_it_waiting(
-    here: Backend, database: Database
-) -> None:
-    await here.enrol(1)
-    numbers = [await here.lose(beat(seq)) for seq in (1, 2, 3)]
-    await here.mark_all()
-    await execute(
-        database,
-        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF NEW.seq = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END $$;"
-        " CREATE TRIGGER slow BEFORE INSERT ON heartbeat FOR EACH ROW EXECUTE FUNCTION dawdle();",
-    )
-
-    async with open_pool(database.model_copy(update={"database_deadline_s": 1.0})) as hasty:
-        with pytest.raises(DeadlinePassed):
-            await replay_of(hasty).step()
-
-    assert [await here.stands(number) for number in numbers[1:]] == [("replayed", "stored")] * 2
-    assert await here.stands(numbers[0]) == ("marked", None)
 
 
 async def test_a_restored_database_is_not_taken_for_the_old_one(here: Backend, database: Database) -> None:

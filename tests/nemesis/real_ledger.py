@@ -153,7 +153,7 @@ class RealLedger:
         attempted = replace(command, attempt=command.attempt - late)
         before = command.attempted_at if command.attempt > 1 else None
         sending = Sending(attempted, before, self.unit.imei, 1, None, HOUR_S)
-        await self.dispatcher._settle([sending], [Published(outcome)])  # noqa: SLF001 - likewise
+        await self.dispatcher._settle([(sending, Published(outcome))])  # noqa: SLF001 - likewise
         return "done"
 
     async def lapse(self, place: int) -> str:
