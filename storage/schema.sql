@@ -804,7 +804,7 @@ BEGIN
       INTO closed, opened FROM gone;
 END
 
-FUNCTION keep_heartbeats(since timestamp with time zone, hours_since timestamp with time zone, compress_before timestamp with time zone, OUT dropped bigint, OUT hours bigint, OUT compressed bigint) RETURNS record SECURITY DEFINER
+FUNCTION keep_heartbeats(since timestamp with time zone, hours_since timestamp with time zone, compress_before timestamp with time zone, OUT dropped bigint, OUT hours bigint, OUT compressed bigint, OUT held boolean) RETURNS record SECURITY DEFINER
 
 DECLARE
     part regclass;
@@ -813,6 +813,7 @@ BEGIN
     dropped := 0;
     hours := 0;
     compressed := 0;
+    held := false;
     IF NOT pg_try_advisory_xact_lock(hashtext('heartbeat_hour')) THEN
         RETURN;
     END IF;
@@ -830,7 +831,12 @@ BEGIN
         CONTINUE WHEN day + INTERVAL '1 day' > since
             OR day + INTERVAL '1 day' > (SELECT summed_before FROM heartbeat_summing)
             OR EXISTS (SELECT FROM heartbeat_touched WHERE hour >= day AND hour < day + INTERVAL '1 day');
-        EXECUTE format('DROP TABLE %s', part);
+        BEGIN
+            EXECUTE format('DROP TABLE %s', part);
+        EXCEPTION WHEN lock_not_available THEN
+            held := true;
+            EXIT;
+        END;
         dropped := dropped + 1;
     END LOOP;
 END

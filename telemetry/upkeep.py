@@ -40,11 +40,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What one round let go or compressed: days or chunks of heartbeats; rows or chunks of hours."""
+    """What one round let go or compressed: days or chunks of heartbeats; rows or chunks of hours.
+
+    `held` when somebody reads something that was to go: a dump, or a forgotten transaction.
+    """
 
     dropped: int
     hours: int
     compressed: int
+    held: bool
 
     @classmethod
     def from_row(cls, found: DictRow) -> Kept:
@@ -137,6 +141,8 @@ class Upkeep:
     async def _keep(self, _stop: asyncio.Event) -> None:
         async with self._unhurried() as conn:
             kept = await keep(conn, self._settings, now=now())
+        if kept.held:
+            log.warning("heartbeats_held", why="Somebody reads what is to go; it goes once they have ended.")
         if kept.dropped or kept.hours or kept.compressed:
             log.info("heartbeats_kept", dropped=kept.dropped, hours=kept.hours, compressed=kept.compressed)
 

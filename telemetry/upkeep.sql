@@ -8,7 +8,7 @@ SELECT roll_heartbeats_up(%(most)s, least(%(before)s, now()));
 
 -- :keep
 -- Let go of what is too old, compress what is old; too old by both clocks, for nothing brings it back.
-SELECT dropped, hours, compressed
+SELECT dropped, hours, compressed, held
   FROM (SELECT least(%(now)s::timestamptz, now()) AS clocks) present,
        keep_heartbeats(clocks - make_interval(days => %(heartbeats_days)s),
                        clocks - make_interval(days => %(hours_days)s),

@@ -216,7 +216,7 @@ async def test_dead_letters_are_let_go_and_heartbeats_meanwhile(
 
     async def keep(*_: object, **__: object) -> upkeep.Kept:
         left_at.append(await count(pool, "SELECT count(*) FROM dead_letter"))
-        return upkeep.Kept(dropped=0, hours=0, compressed=0)
+        return upkeep.Kept(dropped=0, hours=0, compressed=0, held=False)
 
     monkeypatch.setattr(upkeep, "keep", keep)
     monkeypatch.setattr(upkeep, "EVERY_S", 0.05)

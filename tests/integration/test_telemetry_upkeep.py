@@ -234,6 +234,25 @@ async def test_heartbeats_go_when_their_days_are_over_and_their_hours_stay(
         assert await value(conn, "SELECT count(*) FROM heartbeat") == 1
 
 
+async def test_who_reads_for_long_is_not_waited_for(pool: Pool, database: Database) -> None:
+    """A dump holds the days until it ends; who writes would wait behind who waits for it."""
+    await store(
+        pool, [beat(1, HOUR - timedelta(days=400)), beat(2, HOUR - timedelta(days=100)), beat(3, HOUR)]
+    )
+    await keep(pool, Keeping())
+    await roll_up(pool, database)
+    later = Keeping(keep_heartbeats_days=60, keep_hours_days=360)
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as dump:
+        await dump.execute("SELECT FROM heartbeat")
+
+        beside = await keep(pool, later)
+
+    after = await keep(pool, later)
+
+    assert (beside.held, beside.dropped, after.held, after.dropped) == (True, 0, False, 2)
+    assert [row[0] for row in await hours(pool)] == [HOUR - timedelta(days=100), HOUR]
+
+
 async def test_hours_go_when_theirs_are_over(pool: Pool, database: Database) -> None:
     old = HOUR - timedelta(days=300)
     await store(pool, [beat(1, old), beat(2, HOUR)])
