@@ -271,10 +271,10 @@ class Dispatcher:
             return Published.FAILED
         try:
             key = signing.unit_key(self._keys.master(sending.key_generation), imei)
-        except HeliographError as error:
-            log.warning("command_not_signed", imei=imei, why=str(error))
+            body = codec.encode(signing.sign(on_wire(command), imei, key))
+        except (HeliographError, ValueError) as error:  # a flaw of one command stops no other, nor heartbeats
+            log.warning("command_not_signed", imei=imei, command=str(command.id), why=str(error))
             return Published.FAILED
-        body = codec.encode(signing.sign(on_wire(command), imei, key))
         outcome = await self._publisher.publish(topic(imei, Channel.COMMAND), body, expiry_s=int(left_s))
         if sending.contact_at is not None:
             CONTACT_TO_PUBLISH.observe((clock.now() - sending.contact_at).total_seconds())

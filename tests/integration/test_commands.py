@@ -675,6 +675,29 @@ async def test_a_unit_whose_key_is_unknown_here_costs_no_other_its_command(enabl
     assert enabled.publisher.sent == []
 
 
+async def test_a_command_that_cannot_be_written_costs_no_other_its_sending(enabled: System) -> None:
+    """Its id is no UUIDv7, which the wire takes alone."""
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    good = await enabled.order_for(an_imei(2), PING)
+    await enabled.sql("INSERT INTO unit_intent (unit_id, epoch) SELECT min(id), 0 FROM unit")
+    await enabled.sql(
+        "INSERT INTO command"
+        " (id, unit_id, kind, after_s, epoch, state, reason, ordered_by, ordered_at, expires_at, due_at)"
+        " SELECT gen_random_uuid(), min(id), 'ping', 0, 0, 'queued', 'r', 'a', now(), now() + '1 h', now()"
+        " FROM unit"
+    )
+
+    assert await enabled.dispatcher.step() == 2
+
+    assert await enabled.state(good) is State.SENT
+    assert len(enabled.publisher.sent) == 1
+
+
 async def test_what_is_claimed_is_not_published_once_its_lease_is_over(enabled: System) -> None:
     command = await enabled.order(DISABLE)
     claim = await enabled.dispatcher._claim()  # noqa: SLF001 - a dispatcher that sleeps before it publishes
