@@ -68,9 +68,7 @@ class Pool:
                         yield conn
                     await wakes.tell(conn)
         except PoolTimeout:
-            if self._failures:
-                raise DatabaseUnavailable(f"The database cannot be reached: {self._failures[-1]}.") from None
-            raise DatabaseUnavailable("No database connection became free in time.") from None
+            raise self._unconnected(loop.time() - began) from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
             raise NotMigrated(
                 "The database lacks what this release needs; run `python -m storage migrate`."
@@ -79,6 +77,16 @@ class Pool:
             if not transient(error):
                 raise
             raise _unfinished(error, loop.time() - began, limit) from error
+
+    def _unconnected(self, spent_s: float) -> DatabaseUnavailable:
+        """Tell why there was no connection."""
+        told = DatabaseUnavailable(
+            f"The database cannot be reached: {self._failures[-1]}."
+            if self._failures
+            else "No database connection became free in time."
+        )
+        told.spent_s = spent_s
+        return told
 
 
 def session(settings: Database) -> dict[str, object]:

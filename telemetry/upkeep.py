@@ -20,6 +20,7 @@ from runtime.clock import now
 from runtime.retry import until_stopped
 from runtime.services import pause
 from runtime.settings import Keeping
+from storage.errors import DatabaseUnavailable
 from storage.pool import Pool
 from storage.portions import Portions
 from storage.sql import Connection, execute, load, row, value
@@ -113,12 +114,11 @@ class Upkeep:
         self._letters = Portions(LETTERS)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Make rounds until stopped; none waits for another, or for what another cannot do now."""
+        """Make rounds until stopped; what cannot be done now keeps nothing else from being done."""
         async with asyncio.TaskGroup() as rounds:
             for name, go in (
-                ("letting-go", self._let_dead_letters_go),
-                ("summing-up", self._roll_all_up),
-                ("keeping", self._keep),
+                ("upkeep-letters", self._let_dead_letters_go),
+                ("upkeep-days", self._see_to_days),
             ):
                 rounds.create_task(until_stopped(name, partial(_rounds, go), stop), name=name)
 
@@ -131,6 +131,15 @@ class Upkeep:
                 return
             log.info("dead_letters_let_go", closed=gone.closed, opened=gone.opened)
 
+    async def _see_to_days(self, stop: asyncio.Event) -> None:
+        """Let days go, then sum hours up: each needs the other's lock, and summing up may take long."""
+        try:
+            await self._keep()
+        except DatabaseUnavailable:
+            await self._roll_all_up(stop)
+            raise
+        await self._roll_all_up(stop)
+
     async def _roll_all_up(self, stop: asyncio.Event) -> None:
         before = now().replace(minute=0, second=0, microsecond=0)
         while not stop.is_set():
@@ -138,7 +147,7 @@ class Upkeep:
                 if not await roll_up(conn, before=before):
                     return
 
-    async def _keep(self, _stop: asyncio.Event) -> None:
+    async def _keep(self) -> None:
         async with self._unhurried() as conn:
             kept = await keep(conn, self._settings, now=now())
         if kept.held:

@@ -232,6 +232,23 @@ async def test_dead_letters_are_let_go_and_heartbeats_meanwhile(
     assert left_at[0] == NUMBER
 
 
+async def test_hours_are_summed_up_though_days_do_not_go(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def keep(*_: object, **__: object) -> upkeep.Kept:
+        raise DatabaseUnavailable("The database did not finish the work.")
+
+    async def roll_up(*_: object, **__: object) -> int:
+        stop.set()
+        return 0
+
+    monkeypatch.setattr(upkeep, "keep", keep)
+    monkeypatch.setattr(upkeep, "roll_up", roll_up)
+    monkeypatch.setattr(upkeep, "EVERY_S", 0.05)
+    stop = asyncio.Event()
+
+    async with asyncio.timeout(60):
+        await Upkeep(pool, Keeping()).serve(stop)
+
+
 async def test_the_fleet_is_counted_but_for_the_unit_that_cannot_be(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
