@@ -35,6 +35,7 @@ from runtime.retry import until_done, until_stopped
 from runtime.services import pause
 from runtime.settings import Commands, Database, Keys
 from storage.arrays import int4s, uuids
+from storage.errors import StillLocked
 from storage.notices import wake
 from storage.pool import Pool
 from storage.portions import Portions
@@ -95,6 +96,11 @@ class Sending:
 
     left_s: float
     """How much of the command's life was left at the claim, by the database's clock."""
+
+    def is_of(self, now: Command) -> bool:
+        """Whether a command stands in this attempt; one that nobody heard leaves its number to the next."""
+        claimed = self.command
+        return (now.attempt, now.attempted_at) == (claimed.attempt, claimed.attempted_at)
 
     @classmethod
     def of(cls, command: Command, due: DictRow, came: datetime | None) -> Sending:
@@ -252,16 +258,24 @@ class Dispatcher:
         ends = [min(claim.until, claim.began + sending.left_s) for sending in claim.sendings]
         outcomes = await asyncio.gather(*map(self._send, claim.sendings, ends))
         published = list(zip(claim.sendings, outcomes, strict=True))
-        await until_done("dispatcher-settle", partial(self._settle_all, published), stop)
+        await until_done("dispatcher-settle", partial(self._settle_all, published, claim.until), stop)
 
-    async def _settle_all(self, published: list[tuple[Sending, Published]]) -> None:
-        """Write down what the broker said; what is written down leaves the list."""
-        while published:
+    async def _settle_all(self, published: list[tuple[Sending, Published]], until: float) -> None:
+        """Write down what the broker said while the lease holds; what was seen to leaves the list.
+
+        What somebody else does not let go of, and what is left when the lease is over, the reaper puts back.
+        """
+        while published and time.monotonic() < until:
             with self._settlements.next() as portion:
                 some = published[: portion.most]
                 portion.number = len(some)
-                await self._settle(some)
+                try:
+                    await self._settle(some)
+                except StillLocked:
+                    await self._settle(some, patient=False)
             del published[: len(some)]
+        for sending, outcome in published:
+            _not_settled(sending, outcome)
 
     async def _send(self, sending: Sending, until: float) -> Published:
         """Publish a claimed command, unless its lease or its life is over (`until`, monotonic seconds)."""
@@ -280,11 +294,12 @@ class Dispatcher:
             CONTACT_TO_PUBLISH.observe((clock.now() - sending.contact_at).total_seconds())
         return outcome
 
-    async def _settle(self, published: Sequence[tuple[Sending, Published]]) -> None:
+    async def _settle(self, published: Sequence[tuple[Sending, Published]], *, patient: bool = True) -> None:
         """Write down what the broker said, unless the unit's own answer was quicker or the lease is gone."""
         async with self._pool.transaction() as conn:
             ids = uuids([sending.command.id for sending, _ in published])
-            book = await docket.lock(conn, SQL.lock, actor=self._name, ids=ids)
+            lock = SQL.lock if patient else SQL.lock_free
+            book = await docket.lock(conn, lock, actor=self._name, ids=ids)
             unheard = {
                 sending.command.unit_id for sending, outcome in published if outcome is Published.UNHEARD
             }
@@ -292,10 +307,16 @@ class Dispatcher:
             standing = await self._standing(conn, unheard) if unheard else {}
             for sending, outcome in published:
                 command = book.get(sending.command.id)
-                if command and command.state is State.SENDING and command.attempt == sending.command.attempt:
+                if command is None:
+                    _not_settled(sending, outcome)
+                elif command.state is State.SENDING and sending.is_of(command):
                     came = standing[command.unit_id]["contact_at"] if command.unit_id in standing else None
                     settle(book, command, outcome, self._settings, before=sending.attempted_before, came=came)
             await book.write(conn)
+
+
+def _not_settled(sending: Sending, outcome: Published) -> None:
+    log.warning("command_not_settled", command=str(sending.command.id), outcome=str(outcome))
 
 
 def _ping_last(due: DictRow) -> bool:

@@ -55,3 +55,7 @@ SELECT u.id AS unit_id, u.lifecycle = 'IN_REPAIR_SYSTEM' AS in_repair,
 -- :lock
 -- The commands that were claimed.
 SELECT * FROM command WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE;
+
+-- :lock_free
+-- Those of them that nobody else holds.
+SELECT * FROM command WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED;

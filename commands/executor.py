@@ -88,6 +88,7 @@ class Executor:
         plan: Plan | None = None
         try:
             with self._portions.next() as portion:
+                portion.number = 0
                 async with self._pool.transaction() as conn:
                     plan = await row(conn, Plan.from_row, SQL.claim)
                     if plan is None:

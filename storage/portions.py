@@ -33,7 +33,7 @@ class Portions:
 
     @contextmanager
     def next(self) -> Iterator[Portion]:
-        """Give the next portion; the block is its transaction."""
+        """Give the next portion; the block is what takes it on."""
         portion, began = Portion(self._next), time.monotonic()
         try:
             yield portion
@@ -42,7 +42,9 @@ class Portions:
             raise
         if time.monotonic() - began > SHORT_S:
             self._shrink(portion)
-        else:
+        elif (
+            portion.number is None or portion.number >= portion.most
+        ):  # less tells nothing of whether more fits
             self._next = min(self._next + self._next // 2 + 1, self._most)
 
     def _shrink(self, portion: Portion) -> None:

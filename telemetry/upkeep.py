@@ -43,7 +43,7 @@ log = structlog.get_logger()
 class Kept:
     """What one round let go or compressed: days or chunks of heartbeats; rows or chunks of hours.
 
-    `held` when somebody reads something that was to go: a dump, or a forgotten transaction.
+    `held` when somebody did not let go of what was to go: a dump, a forgotten transaction, slow writers.
     """
 
     dropped: int
@@ -151,7 +151,7 @@ class Upkeep:
         async with self._unhurried() as conn:
             kept = await keep(conn, self._settings, now=now())
         if kept.held:
-            log.warning("heartbeats_held", why="Somebody reads what is to go; it goes once they have ended.")
+            log.warning("heartbeats_held", why="Somebody is at what is to go; it goes once they have ended.")
         if kept.dropped or kept.hours or kept.compressed:
             log.info("heartbeats_kept", dropped=kept.dropped, hours=kept.hours, compressed=kept.compressed)
 

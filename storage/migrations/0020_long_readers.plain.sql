@@ -8,7 +8,7 @@ DROP FUNCTION keep_heartbeats;
 -- reads days that were to go. Compression is the other engine's.
 CREATE FUNCTION keep_heartbeats(since timestamptz, hours_since timestamptz, compress_before timestamptz,
                                 OUT dropped bigint, OUT hours bigint, OUT compressed bigint, OUT held bool)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '200ms' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     part regclass;
     day  timestamptz;

@@ -9,7 +9,7 @@ DROP FUNCTION keep_heartbeats;
 -- sum up anew what is gone. `held` when somebody reads what was to go or to be compressed.
 CREATE FUNCTION keep_heartbeats(since timestamptz, hours_since timestamptz, compress_before timestamptz,
                                 OUT dropped bigint, OUT hours bigint, OUT compressed bigint, OUT held bool)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '200ms' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     reach text;
 BEGIN

@@ -724,6 +724,45 @@ async def test_a_silence_sends_it_again_and_after_the_last_attempt_waits_for_con
     assert (await enabled.command(command)).due_at < tired.expires_at
 
 
+async def test_what_nobody_heard_is_written_down_once_however_often_that_is_tried(enabled: System) -> None:
+    """R15: the outcome of a commit may be unknown; and what nobody heard leaves its attempt's number free."""
+    command = await enabled.order(PING)
+    first = await enabled.dispatcher._claim()  # noqa: SLF001 - between claim and publish
+    await enabled.dispatcher._settle([(first.sendings[0], Published.UNHEARD)])  # noqa: SLF001 - likewise
+    await enabled.makes_due(command)
+    second = await enabled.dispatcher._claim()  # noqa: SLF001 - likewise
+
+    await enabled.dispatcher._settle([(first.sendings[0], Published.UNHEARD)])  # noqa: SLF001 - likewise
+
+    assert await enabled.state(command) is State.SENDING
+    await enabled.dispatcher._settle([(second.sendings[0], Published.TAKEN)])  # noqa: SLF001 - likewise
+    assert await enabled.state(command) is State.SENT
+
+
+async def test_a_command_that_somebody_holds_keeps_no_other_from_being_written_down(
+    enabled: System, database: Database
+) -> None:
+    async with enabled.pool.transaction() as conn:
+        await enrolment.enrol_all(conn, [a_newcomer(2)], keys(), a_deed())
+    await enabled.sql(
+        "INSERT INTO unit_status (unit_id, contact_at, live_contact_at) SELECT id, now(), now() FROM unit"
+        " ON CONFLICT DO NOTHING"
+    )
+    held, free = await enabled.order(PING), await enabled.order_for(an_imei(2), PING)
+    enabled.publisher.answers.clear()
+    step = asyncio.create_task(enabled.dispatcher.step())
+    async with asyncio.timeout(30):
+        while len(enabled.publisher.sent) < 2:
+            await asyncio.sleep(0.01)
+
+    async with await psycopg.AsyncConnection.connect(database.owner_url) as forgotten:
+        await forgotten.execute("SELECT FROM command WHERE id = %s FOR UPDATE", [held.id])
+        enabled.publisher.answers.set()
+        assert await step == 2
+
+    assert [await enabled.state(held), await enabled.state(free)] == [State.SENDING, State.SENT]
+
+
 async def test_a_lapsed_lease_goes_back_and_its_holder_can_write_nothing_more(enabled: System) -> None:
     """R15: the attempt's number fences a dispatcher that slept through its lease."""
     command = await enabled.order(PING)

@@ -116,32 +116,38 @@ async def test_commands_whose_time_is_over_are_ended(pool: Pool, database: Datab
         assert await until_done(Reaper("g", quick, COMMANDS).step, done)
 
 
-async def test_a_plan_goes_on_and_another_beside_it(database: Database) -> None:
+async def test_a_plan_goes_on(database: Database) -> None:
     async with plan_fleet(database, NUMBER) as fleet:
-        slow_one, other = [await fleet.draft(terms=Terms(rate_per_s=1000)) for _ in range(2)]
-        await fleet.execute(slow_one)
+        plan = await fleet.draft(terms=Terms(rate_per_s=1000))
+        await fleet.execute(plan)
+        await slow(database, "INSERT ON command")
+        stop = asyncio.Event()
+        async with hasty(database) as quick, asyncio.timeout(60):
+            serving = asyncio.create_task(Executor(quick, COMMANDS, fleet.settings).serve(stop))
+            while (await fleet.plan(plan)).place < NUMBER:
+                await asyncio.sleep(0.1)
+            stop.set()
+            await serving
+
+        assert (await fleet.plan(plan)).ordered == NUMBER
+
+
+async def test_a_plan_whose_step_was_cut_off_lets_another_pass(database: Database) -> None:
+    async with plan_fleet(database, NUMBER) as fleet:
+        first, other = [await fleet.draft(terms=Terms(rate_per_s=1000)) for _ in range(2)]
+        await fleet.execute(first)
         await fleet.execute(other)
-        await fleet.sql(
-            "UPDATE command_plan SET next_at = now() - '1 h'::interval WHERE id = %s", slow_one.id
-        )
-        await slow(database, "INSERT ON command", when=f"NEW.plan_id = '{slow_one.id}'")
+        await fleet.sql("UPDATE command_plan SET next_at = now() - '1 h'::interval WHERE id = %s", first.id)
+        await slow(database, "INSERT ON command", when=f"NEW.plan_id = '{first.id}'")
         async with hasty(database) as quick:
             executor = Executor(quick, COMMANDS, fleet.settings)
-
             with pytest.raises(DeadlinePassed):
                 await executor.step()
+
             assert await executor.step()
-            assert (await fleet.plan(slow_one)).ordered + (await fleet.plan(slow_one)).dropped == 0
-            assert (await fleet.plan(other)).ordered > 0
 
-            async def step() -> None:
-                await fleet.passes_time()
-                await executor.step()
-
-            async def done() -> bool:
-                return (await fleet.plan(slow_one)).place == NUMBER
-
-            await until_done(step, done)
+        assert (await fleet.plan(first)).place == 0
+        assert (await fleet.plan(other)).ordered > 0
 
 
 async def test_what_a_restored_database_would_switch_off_is_taken_back(

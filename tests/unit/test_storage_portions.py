@@ -42,6 +42,15 @@ def test_it_is_halved_by_what_there_was() -> None:
     assert size(some) == 4
 
 
+def test_what_took_less_than_it_might_tells_nothing_of_more() -> None:
+    some = Portions(500)
+    cut_off(some, number=8)
+    with some.next() as portion:
+        portion.number = 3
+
+    assert size(some) == 4
+
+
 def test_one_is_the_least() -> None:
     some = Portions(2)
     for _ in range(3):
