@@ -113,22 +113,37 @@ steps = [
 """
 
 LYING = """
-line = "A unit that lies for ever is to be switched off by its second ack."
+line = "A unit that lies for ever is to be switched on; that wish stands also when its command has expired."
 steps = [
-    { do = "strike", fault = "lying_ack", times = 100 },
     { do = "order", wish = "offline_disabled", command = "off" },
     { do = "wait", command = "off", state = "confirmed" },
+    { do = "strike", fault = "lying_ack", times = 100 },
+    { do = "order", wish = "enabled", command = "on" },
+    { do = "look", shows = { enable_status = "enabled" } },
 ]
 """
 
+FAILING = {"bridged": BRIDGED, "lying": LYING}
+PATIENCE_S = 16
+"""What comes true does so in a second or two, on a busy machine somewhat later."""
+
+
+@pytest.fixture(scope="module")
+def failures(theatre: Theatre, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ran]]]:
+    """Let those that cannot hold run beside each other: each waits until its patience is over."""
+    folder, rosters = tmp_path_factory.mktemp("failing"), theatre.enrol([*FAILING])
+    with ThreadPoolExecutor(len(FAILING)) as pool:
+        plays = {}
+        for name, text in FAILING.items():
+            (path := folder / f"{name}.toml").write_text(text, encoding="utf-8")
+            plays[name] = pool.submit(theatre.run, path, rosters[name], patience_s=PATIENCE_S)
+        yield plays
+
 
 def test_what_the_backend_cannot_mend_ends_1_and_names_the_invariant(
-    theatre: Theatre, tmp_path: Path
+    failures: dict[str, Future[Ran]],
 ) -> None:
-    (tmp_path / "bridged.toml").write_text(BRIDGED, encoding="utf-8")
-    roster = theatre.enrol(["bridged"])["bridged"]
-
-    ran = theatre.run(tmp_path / "bridged.toml", roster, patience_s=8)
+    ran = failures["bridged"].result()
 
     assert ran.returncode == 1, ran.stdout + ran.stderr
     [outcome] = json.loads(ran.stdout)
@@ -138,15 +153,14 @@ def test_what_the_backend_cannot_mend_ends_1_and_names_the_invariant(
     assert "power_follows_intent is broken" in ran.stderr
 
 
-def test_a_step_that_does_not_come_true_ends_1_and_is_named(theatre: Theatre, tmp_path: Path) -> None:
-    (tmp_path / "lying.toml").write_text(LYING, encoding="utf-8")
-    roster = theatre.enrol(["lying"])["lying"]
-
-    ran = theatre.run(tmp_path / "lying.toml", roster, patience_s=5)
+def test_a_step_that_does_not_come_true_ends_1_and_is_named(failures: dict[str, Future[Ran]]) -> None:
+    ran = failures["lying"].result()
 
     assert ran.returncode == 1, ran.stdout + ran.stderr
     [outcome] = json.loads(ran.stdout)
-    assert outcome["broken"]["steps_come_true"] == "step 3, off is confirmed: not within 5 s"
+    assert outcome["broken"]["steps_come_true"] == (
+        f"step 5, home is shown with enable_status enabled: not within {PATIENCE_S} s"
+    )
     assert "final_mode_is_newest_intent" in outcome["broken"]
 
 
@@ -166,7 +180,7 @@ def test_a_step_that_does_not_come_true_ends_1_and_is_named(theatre: Theatre, tm
 def test_what_cannot_be_played_ends_2_and_says_what_to_do(
     name: str, environment: dict[str, str], told: str, theatre: Theatre, idle: Path
 ) -> None:
-    ran = theatre.run(name, idle, patience_s=4, **environment)
+    ran = theatre.run(name, idle, patience_s=8, **environment)
 
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert told in ran.stderr

@@ -89,8 +89,8 @@ DEADLINES = {Size.SHORT: 2, Size.FULL: 3}
 CALLERS = 24
 """Thrice the connections of a process."""
 
-MARGIN_S = 1.0
-"""What a machine with two cores needs to say it."""
+MARGIN_S = {Size.SHORT: 16.0, Size.FULL: 1.0}
+"""What a machine with two cores needs to say it; one that runs other tests too is not measured."""
 
 PROBE_S = 0.1
 UNANSWERED_S = 120.0
@@ -120,8 +120,9 @@ def waits(seed: int, size: Size, tell: Tell) -> Row:
                     f"{name}: longest stall (s)": stall_s,
                     f"first commit after {name} (s)": time.monotonic() - back,
                 }
-                _demand_within(trial, f"{name}: a call", call_s, deadline_s + CHECK_S + MARGIN_S)
-                _demand_within(trial, f"{name}: a stall", stall_s, deadline_s + CHECK_S + MARGIN_S + CAP_S)
+                promised_s = deadline_s + CHECK_S + MARGIN_S[size]
+                _demand_within(trial, f"{name}: a call", call_s, promised_s)
+                _demand_within(trial, f"{name}: a stall", stall_s, promised_s + CAP_S)
                 tell(f"{name}: {calls} calls, {call_s:.1f} s at most; a stall of {stall_s:.1f} s")
             load.finish()
         trial.demand(gateway.ended is None, f"the gateway ended with {gateway.ended}")

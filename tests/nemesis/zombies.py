@@ -85,23 +85,23 @@ def frozen(seed: int, size: Size, tell: Tell) -> Row:
                 tell(f"round {number + 1} of {ROUNDS[size]}")
                 trial.kills += 1
                 time.sleep(trial.dice.uniform(1, 5))  # at which point of a keepalive is the experiment
-                _freeze(trial, stack, gateway, proxy)
+                _freeze(trial, stack, gateway, proxy, LIMITS_S[size])
                 _heal(trial, stack, proxy)
             load.finish()
         trial.demand(gateway.ended is None, f"the gateway ended: {gateway.last_words()}")
         return trial.of_loads(ground, load)
 
 
-def _freeze(trial: Trial, stack: Stack, gateway: Child, proxy: Proxy) -> None:
+def _freeze(trial: Trial, stack: Stack, gateway: Child, proxy: Proxy, limit_s: float) -> None:
     """Freeze, and see how long each link believes in its connection."""
     known, began = _interrupted(gateway), time.monotonic()
     trial.hits += holds(stack)
     proxy.freeze()
-    noticed = until(lambda: stack.metric(CONNECTED) == 0, LIMIT_S)
-    trial.demand(noticed, f"the uplink noticed nothing within {LIMIT_S:g} s")
+    noticed = until(lambda: stack.metric(CONNECTED) == 0, limit_s)
+    trial.demand(noticed, f"the uplink noticed nothing within {limit_s:g} s")
     trial.worst("uplink: s to notice", time.monotonic() - began)
-    noticed = until(lambda: _interrupted(gateway) > known, began + LIMIT_S - time.monotonic())
-    trial.demand(noticed, f"the downlink noticed nothing within {LIMIT_S:g} s")
+    noticed = until(lambda: _interrupted(gateway) > known, began + limit_s - time.monotonic())
+    trial.demand(noticed, f"the downlink noticed nothing within {limit_s:g} s")
     trial.worst("downlink: s to notice", time.monotonic() - began)
 
 

@@ -13,8 +13,8 @@ import pytest
 from gateway import watchdog
 from gateway.watchdog import HUNG, Pulse, Watchdog
 
-LIMIT_S = 15
-"""What R9 allows."""
+LIMIT_S = 120
+"""Far less than these programs would last; the exit code tells who ended them, on a busy machine too."""
 
 HANGS = """
 import asyncio, time
