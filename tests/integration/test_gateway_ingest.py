@@ -110,7 +110,7 @@ def beat(seq: int, *, boot: int = 1) -> bytes:
 async def running(database: Database, settings: Gateway = SETTINGS) -> AsyncIterator[Bench]:
     """Run an ingest until the block ends."""
     async with open_pool(database) as pool:
-        async with pool.transaction() as conn:
+        async with pool.transaction(deadline_s=30) as conn:  # it is opened first, however short others last
             await enrolment.enrol_all(conn, [a_newcomer(1), a_newcomer(2)], keys(), a_deed())
         ingest = Ingest("gateway-0-99", settings, Commands(), pool, Days(pool))
         session = FakeSession()
@@ -280,8 +280,11 @@ async def test_a_batch_goes_beside_a_slow_one_only_without_a_unit_in_common_and_
             await conn.execute("SELECT FROM unit_status WHERE unit_id = 1 FOR UPDATE")
             bench.give(beat(2), unit=1)
             bench.give(beat(3), unit=second)
-            await asyncio.sleep(0.5)  # nothing shows that something does not happen
+            async with asyncio.timeout(20):
+                while (await bench.count(), await lock_waits(bench.pool)) != ({"n": 2 + stored}, waiting):
+                    await asyncio.sleep(0.01)
 
+            await asyncio.sleep(0.5)  # what should not come has this long to come
             assert await bench.count() == {"n": 2 + stored}
             assert await lock_waits(bench.pool) == waiting
             assert bench.session.acknowledged == [1, 2]
