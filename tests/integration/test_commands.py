@@ -130,6 +130,14 @@ class System:
         assert found is not None
         return found
 
+    async def waits_for_a_lock(self) -> bool:
+        """Whether anybody in this database does."""
+        async with self.pool.transaction() as conn:
+            cursor = await conn.execute(
+                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return cursor.rowcount > 0
+
     async def obeys(self, command: Command) -> None:
         """Let a command reach its unit, and the unit report it."""
         await self.makes_due(command)
@@ -852,14 +860,25 @@ async def test_acks_for_nothing_for_others_and_again_are_told_apart(enabled: Sys
     assert await enabled.state(foreign) is State.QUEUED
 
 
-async def test_dispatchers_at_once_never_send_the_same_attempt(enabled: System) -> None:
-    """R15."""
+async def test_dispatchers_at_once_never_send_the_same_attempt(enabled: System, database: Database) -> None:
+    """R15: the second looks while what the first claims is not committed yet."""
     await enabled.order(PING)
-    twin = Dispatcher("twin", range(100), enabled.publisher, enabled.pool, keys(), SETTINGS)
+    patient = database.model_copy(update={"database_lock_timeout_s": 14.0})
+    async with open_pool(patient) as pool, asyncio.timeout(60):
+        first, second = [
+            Dispatcher(name, range(100), enabled.publisher, pool, keys(), SETTINGS)
+            for name in ("first", "second")
+        ]
+        async with await psycopg.AsyncConnection.connect(database.owner_url) as owner:
+            await owner.execute("LOCK TABLE command_event IN EXCLUSIVE MODE")  # a claim is an event too
+            claiming = asyncio.create_task(first.step())
+            while not await enabled.waits_for_a_lock():
+                await asyncio.sleep(0.01)
 
-    claims = [await enabled.dispatcher._claim(), await twin._claim()]  # noqa: SLF001 - between claim and publish
+            assert await second.step() == 0
 
-    assert [len(claim.sendings) for claim in claims] == [1, 0]
+        assert await claiming == 1
+    assert len(enabled.publisher.sent) == 1
 
 
 async def test_a_dispatcher_of_other_partitions_leaves_it_alone(enabled: System) -> None:

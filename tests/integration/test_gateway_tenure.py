@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
+from structlog.testing import capture_logs
 
 from gateway.tenure import Tenure
 from runtime.services import Service
@@ -35,18 +36,23 @@ async def test_who_stood_by_does_not_serve_beside_who_lost_the_lock(database: Da
 
         return serve
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        group.create_task(Tenure("gateway-x", database, {"x": service("first")}).serve(stop))
-        while not turns:
-            await asyncio.sleep(0.01)
-        group.create_task(Tenure("gateway-x", database, {"x": service("second")}).serve(stop))
-        await asyncio.sleep(1.5)  # until it has asked for the lock
-        for _ in range(3):
-            before = len(turns)
-            async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as conn:
-                await conn.execute(CUT)
-            while len(turns) == before:
+    with capture_logs() as told:
+
+        def stood_by() -> int:
+            return sum(one["event"] == "standing_by" for one in told)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(Tenure("gateway-x", database, {"x": service("first")}).serve(stop))
+            while not turns:
                 await asyncio.sleep(0.01)
-        stop.set()
+            group.create_task(Tenure("gateway-x", database, {"x": service("second")}).serve(stop))
+            for times in (1, 2, 3):
+                while len(turns) < times or stood_by() < times:
+                    await asyncio.sleep(0.01)
+                async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as conn:
+                    await conn.execute(CUT)
+            while len(turns) < 4:
+                await asyncio.sleep(0.01)
+            stop.set()
 
     assert beside == []
