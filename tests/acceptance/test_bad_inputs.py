@@ -265,7 +265,7 @@ def test_what_was_retained_is_not_heard_again_by_a_gateway_that_lost_its_session
     system.gateway = system.stack.start_gateway()
 
     assert until(lambda: system.judged()[Fate.DUPLICATE] >= 1, 20)
-    assert system.stack.drained()
+    assert until(system.stack.drained, 20)
     assert system.judged() == {Fate.STORED: 0, Fate.DUPLICATE: system.received, Fate.DEAD_LETTER: 0}
     assert sorted(system.stack.stored()) == sorted(before)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiomqtt
+import mqtt5
 import pytest
 from structlog.testing import capture_logs
 
@@ -124,8 +125,15 @@ async def test_a_subscription_whose_answer_stands_behind_the_queue_is_waited_for
 ) -> None:
     """Begun anew after a while, the same messages would come again, and the answer perhaps never."""
     await let_wait(place)
-    monkeypatch.setattr(session, "CONNECT_S", 0.3)
     basin = Basin()
+    admitted = Session.admitted
+
+    async def then_hurry(session_: Session) -> mqtt5.ConnAckPacket:
+        welcome = await admitted(session_)
+        monkeypatch.setattr(session, "CONNECT_S", 0.3)
+        return welcome
+
+    monkeypatch.setattr(Session, "admitted", then_hurry)
 
     async with serving(place, basin) as (link, _):
         await comes_true(lambda: len(basin.taken) >= WINDOW)

@@ -281,6 +281,8 @@ async def test_a_unit_connects_subscribes_says_online_and_only_then_reports(
 ) -> None:
     async with fleet(broker, interval_s=0.05):
         await until(lambda: len(listener.heartbeats()) >= 3)
+    await until(lambda: listener.states(FIRST)[-1:] == ["offline"])
+    await until(lambda: "Received DISCONNECT" in broker.heard_from(FIRST))
 
     packets = [each for each in broker.heard_from(FIRST) if "PUBACK" not in each and "CONNACK" not in each]
     assert packets[:5] == [
@@ -297,6 +299,7 @@ async def test_a_unit_connects_subscribes_says_online_and_only_then_reports(
 async def test_presence_is_retained_and_counts_the_connections(broker: Mosquitto, listener: Listener) -> None:
     async with fleet(broker):
         await until(lambda: listener.states(FIRST) == ["online"])
+    await until(lambda: listener.states(FIRST) == ["online", "offline"])
     retained: list[MQTTMessage] = []
     listener.client.on_message = lambda _client, _data, message: retained.append(message)
 
@@ -452,6 +455,7 @@ async def test_a_fleet_that_is_told_to_stop_ends_well_and_sums_up(
 
     assert process.returncode == 0, err
     summary = json.loads(out)
+    await until(lambda: len(listener.heartbeats()) >= summary["heartbeats_acked"])
     assert summary["heartbeats_sent"] == summary["heartbeats_acked"] == len(listener.heartbeats())
     assert named(broker, "heartbeats_acked") == listener.names()
     assert (summary["ever_connected"], summary["connected"]) == (3, 0)
