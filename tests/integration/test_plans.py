@@ -533,13 +533,16 @@ async def test_the_rate_bounds_what_a_step_orders(fleet: PlanFleet) -> None:
     await fleet.execute(plan)
     executor = fleet.executor()
 
+    await fleet.sql("UPDATE command_plan SET next_at = now(), metered_at = now() + interval '1 h'")
     await executor.step()
     assert (await fleet.plan(plan)).ordered == 0
     await fleet.passes_time()
+    due = await fleet.plan(plan)
     await executor.step()
 
-    assert (await fleet.plan(plan)).ordered == 4
-    assert (await fleet.plan(plan)).next_at > (await fleet.plan(plan)).read_at
+    done = await fleet.plan(plan)
+    assert done.ordered == 4
+    assert done.next_at >= due.read_at + timedelta(seconds=1 / 4)
 
 
 @pytest.mark.parametrize("rate", [1e-300, 1e-11, 1e-5])

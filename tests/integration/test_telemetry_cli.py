@@ -184,8 +184,9 @@ def test_nothing_that_a_unit_sent_reaches_the_terminal_raw(terminal: Terminal) -
 
 def test_what_is_only_counted_is_told(terminal: Terminal) -> None:
     assert terminal.run("overflow").stdout == "none\n"
+    now = clock.now()  # a new day would have a share of its own
     for number in range(4):
-        terminal.lose(1, b"%d" % number, Reason.NOT_JSON)
+        terminal.lose(1, b"%d" % number, Reason.NOT_JSON, received_at=now)
 
     [counted] = terminal.ok("overflow")
 
