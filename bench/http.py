@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from bench.stack import DidNotHappen
 
 MOST = 64
 """Requests under way at most; further ones wait for their turn, which counts as part of their time."""
+
+IDLE_S = 2.0
+"""A connection is used again within so many seconds; the server hangs up after 5."""
 
 
 class Answer(NamedTuple):
@@ -34,7 +38,7 @@ class Client:
         self._host, self._port = place.hostname or "", place.port or 0
         fixed = {"Host": place.netloc, "Content-Type": "application/json", **headers}
         self._fixed = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._turns = asyncio.Semaphore(MOST)
 
     async def post(self, path: str, body: object, headers: Mapping[str, str]) -> Answer:
@@ -46,19 +50,19 @@ class Client:
             reader, writer = await self._connection()
             writer.write(request.encode())
             answer = await _read(reader)
-            self._idle.append((reader, writer))
+            self._idle.append((time.monotonic(), reader, writer))
         return answer
 
     def close(self) -> None:
         """Hang up."""
-        for _, writer in self._idle:
+        for _, _, writer in self._idle:
             writer.close()
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Give the connection that was used last: others the server has perhaps given up."""
+        """Give the connection that was used last, unless the server may be about to give it up."""
         while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof():
+            since, reader, writer = self._idle.pop()
+            if time.monotonic() - since < IDLE_S and not reader.at_eof():
                 return reader, writer
             writer.close()
         return await asyncio.open_connection(self._host, self._port)
