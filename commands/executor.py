@@ -88,7 +88,7 @@ class Executor:
         plan: Plan | None = None
         try:
             with self._portions.next() as portion:
-                portion.number = 0
+                portion.number = 0  # until something is ordered: a look does not tell whether more fits
                 async with self._pool.transaction() as conn:
                     plan = await row(conn, Plan.from_row, SQL.claim)
                     if plan is None:

@@ -53,8 +53,9 @@ class Pool:
     async def transaction(self, *, deadline_s: float | None = None) -> AsyncIterator[Connection]:
         """Lend a connection inside a transaction: commit at the end, roll back on any error.
 
-        Raises `DatabaseUnavailable` when no connection is free in time, when the server is gone,
-        or when all of it took longer than `deadline_s` seconds (default: the setting).
+        Raises `DatabaseUnavailable` when no connection is free in time or the server is gone; of it
+        `DeadlinePassed` when all took longer than `deadline_s` seconds (default: the setting), and
+        `StillLocked` when somebody else did not let go of what it needed.
         """
         limit, loop = deadline_s or self._deadline_s, asyncio.get_running_loop()
         began = loop.time()

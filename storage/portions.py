@@ -40,11 +40,12 @@ class Portions:
         except DatabaseUnavailable:
             self._shrink(portion)
             raise
+        full = (
+            portion.number is None or portion.number >= portion.most
+        )  # less does not tell whether more fits
         if time.monotonic() - began > SHORT_S:
             self._shrink(portion)
-        elif (
-            portion.number is None or portion.number >= portion.most
-        ):  # less tells nothing of whether more fits
+        elif full:
             self._next = min(self._next + self._next // 2 + 1, self._most)
 
     def _shrink(self, portion: Portion) -> None:

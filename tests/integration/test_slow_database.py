@@ -27,6 +27,7 @@ from tests.calling import site
 from tests.integration.test_commands import MANY_DUE, FakePublisher
 from tests.integration.test_dead_letter_fates import Backend, beat, replay_of
 from tests.integration.test_gateway_ingest import execute
+from tests.integration.test_storage_pool import open_one
 from tests.integration.test_telemetry_missing import hear
 from tests.plan_fleet import plan_fleet, somebody
 
@@ -53,8 +54,7 @@ async def slow(database: Database, event: str, seconds: float = EACH_S, *, when:
 async def hasty(database: Database) -> AsyncIterator[Pool]:
     """Open a pool whose transactions are cut off early; its connections are there already."""
     async with open_pool(database.model_copy(update={"database_deadline_s": DEADLINE_S})) as pool:
-        async with pool.transaction(deadline_s=30):
-            pass
+        await open_one(pool)
         yield pool
 
 
